@@ -1,0 +1,220 @@
+"""Every option of every verb, with its default: here and nowhere else."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from dgex.errors import UsageError
+
+Protocol = Literal["strict", "paper"]
+Orientation = Literal["genes-by-samples", "samples-by-genes"]
+Moments = Literal["own", "training"]
+ModelKind = Literal["mean", "ols", "ridge", "dgex"]
+
+
+@dataclass(frozen=True)
+class PrepareConfig:
+    """How expression files become a Dataset.
+
+    Attributes
+    ----------
+    protocol
+        ``strict`` learns everything on the training profiles and drops targets that are
+        landmarks too; ``paper`` follows D-GEX to the letter.
+    id_column
+        Column of the gene table to match genes by; found by the program where not given.
+    group_by
+        Column of the sample table (study, patient, series): its groups are never split.
+    obs
+        Sample table (TSV or CSV; first column: sample ids) to add to the file's own.
+    split
+        Table of sample id and split (train, validation, test) to use instead of a random one.
+    fractions
+        Shares of the profiles for train, validation and test.
+    remove_duplicates_below
+        Remove the later profile of every pair closer than this Euclidean distance over all
+        measured genes or probe sets; 0 keeps all.
+    log2
+        Take log2(x + 1) of the values first; auto does so where they look linear.
+    drop_constant
+        Drop genes that have one value in all profiles, instead of stopping.
+    external_moments
+        Moments by which an external set is standardised.
+    orientation
+        Orientation of text tables; guessed, and the guess said, where not given.
+    seed
+        Seed of the random split.
+    overwrite
+        Replace the output where it exists.
+    """
+
+    protocol: Protocol = "strict"
+    id_column: str | None = None
+    group_by: str | None = None
+    obs: Path | None = None
+    split: Path | None = None
+    fractions: tuple[float, float, float] = (0.8, 0.1, 0.1)
+    remove_duplicates_below: float = 0.0
+    log2: Literal["auto", "yes", "no"] = "auto"
+    drop_constant: bool = False
+    external_moments: Moments = "own"
+    orientation: Orientation | None = None
+    seed: int = 0
+    overwrite: bool = False
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How a Model is trained.
+
+    Attributes
+    ----------
+    model
+        Kind of model.
+    penalties
+        Ridge penalties tried, as multiples of the number of training profiles; the one with
+        the lowest validation MAE is kept.
+    hidden_layers
+        Hidden layers of the net, 1 to 3.
+    hidden_units
+        Units of each hidden layer.
+    dropout
+        Share of hidden units dropped while training.
+    epochs
+        Passes over the training profiles.
+    batch_size
+        Profiles of one step.
+    learning_rate
+        First learning rate; where not given, 5e-4 for one hidden layer and 3e-4 for more.
+    output_rate_factor
+        Learning rate of the weights above the first layer, as a multiple.
+    momentum
+        Momentum of the gradient descent.
+    rate_decay
+        Factor on the learning rate when the training MAE rises.
+    least_learning_rate
+        Learning rate below which it does not fall.
+    monitor_profiles
+        Training profiles, drawn once, on which the training MAE is measured.
+    select_on
+        External set on whose MAE a second copy of the net is chosen.
+    device
+        Device to train on; auto takes a GPU where there is one.
+    seed
+        Seed of the initial weights, the order of profiles and the dropout.
+    resume
+        Go on from where an interrupted training stopped.
+    overwrite
+        Replace the output where it exists.
+    """
+
+    model: ModelKind = "ridge"
+    penalties: tuple[float, ...] = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0, 3.0, 10.0)
+    hidden_layers: int = 1
+    hidden_units: int = 3000
+    dropout: float = 0.1
+    epochs: int = 200
+    batch_size: int = 200
+    learning_rate: float | None = None
+    output_rate_factor: float = 3.0
+    momentum: float = 0.5
+    rate_decay: float = 0.9
+    least_learning_rate: float = 1e-5
+    monitor_profiles: int = 5000
+    select_on: str | None = None
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    seed: int = 0
+    resume: bool = False
+    overwrite: bool = False
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """How Models are compared.
+
+    Attributes
+    ----------
+    sets
+        Sets to score; validation, test and every external set where not given.
+    overwrite
+        Replace the output where it exists.
+    """
+
+    sets: tuple[str, ...] = ()
+    overwrite: bool = False
+
+
+@dataclass(frozen=True)
+class PredictConfig:
+    """How profiles are inferred.
+
+    Attributes
+    ----------
+    input
+        What the profiles hold: the whole transcriptome, or landmarks only.
+    standardize
+        Landmark-only profiles: standardise each gene by the file's own moments (as D-GEX did
+        for L1000; needs several profiles) or by the training moments. Where not given: own from
+        20 profiles on.
+    ties
+        Whole-transcriptome profiles: rank among unique values (as D-GEX does for other
+        platforms) or average rank of ties (as the training profiles were). Where not given:
+        average if every gene of the Model is measured, unique otherwise.
+    missing_landmarks
+        Fill a landmark that the profiles lack by its training mean, or infer it from the
+        landmarks that are there.
+    units
+        Units of the output: z-scores, or log2 expression by the training moments.
+    genes
+        Genes of the output: landmarks then targets, or targets only.
+    weights
+        Which copy of a net: the best on validation, or on the external set it was selected on.
+    id_column
+        Column of the gene table to match genes by; found by the program where not given.
+    orientation
+        Orientation of text tables; guessed, and the guess said, where not given.
+    resume
+        Go on with an interrupted output (GCTX and h5ad).
+    overwrite
+        Replace the output where it exists.
+    """
+
+    input: Literal["auto", "whole", "landmarks"] = "auto"
+    standardize: Moments | None = None
+    ties: Literal["unique", "average"] | None = None
+    missing_landmarks: Literal["mean", "infer"] = "infer"
+    units: Literal["standardised", "expression"] = "standardised"
+    genes: Literal["all", "targets"] = "all"
+    weights: str = "validation"
+    id_column: str | None = None
+    orientation: Orientation | None = None
+    resume: bool = False
+    overwrite: bool = False
+
+
+Config = TypeVar("Config", PrepareConfig, TrainConfig, EvaluateConfig, PredictConfig)
+
+
+def with_options(config: Config, options: dict[str, Any]) -> Config:
+    """`config` with some of its fields replaced.
+
+    Raises
+    ------
+    UsageError
+        A name in `options` is not a field of the configuration.
+
+    Examples
+    --------
+    >>> with_options(PrepareConfig(), {"seed": 3}).seed
+    3
+    """
+    known = {field.name for field in dataclasses.fields(config)}
+    unknown = sorted(set(options) - known)
+    if unknown:
+        raise UsageError(
+            f"{', '.join(unknown)}: no such option. Options are {', '.join(sorted(known))}."
+        )
+    return dataclasses.replace(config, **options)
