@@ -1,0 +1,1 @@
+"""How good the inference is: scores per gene, tables, figures and the report."""

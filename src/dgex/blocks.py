@@ -1,0 +1,57 @@
+"""Run a function over row blocks on an executor; nothing else knows about parallelism."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from typing import TypeVar
+
+Block = TypeVar("Block")
+Result = TypeVar("Result")
+
+
+def map_blocks(
+    function: Callable[[Block], Result],
+    blocks: Iterable[Block],
+    executor: Executor | None = None,
+) -> Iterator[Result]:
+    """Yield ``function(block)`` for every block, in order, with a few under way at a time.
+
+    Blocks are drawn in the calling thread, so that one file handle serves one thread, and no
+    more than two per worker are in memory.
+
+    Parameters
+    ----------
+    function
+        A function that releases Python's lock for most of its time, as numpy does.
+    blocks
+        The blocks, drawn lazily.
+    executor
+        Where to run; threads of this process, one per core, where not given.
+
+    Examples
+    --------
+    >>> list(map_blocks(lambda block: block * 2, [1, 2, 3]))
+    [2, 4, 6]
+    """
+    if executor is None:
+        with ThreadPoolExecutor(_n_cores()) as own:
+            yield from map_blocks(function, blocks, own)
+        return
+    under_way: deque[Future[Result]] = deque()
+    try:
+        for block in blocks:
+            under_way.append(executor.submit(function, block))
+            if len(under_way) >= 2 * _n_cores():
+                yield under_way.popleft().result()
+        while under_way:
+            yield under_way.popleft().result()
+    finally:
+        for future in under_way:
+            future.cancel()
+
+
+def _n_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,118 @@
+"""Split profiles into train, validation and test: at random, by group, or as given."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from dgex.errors import DataError, UsageError, name_list
+
+SPLITS = ("train", "validation", "test")
+
+
+def random_split(
+    n: int, fractions: tuple[float, float, float] = (0.8, 0.1, 0.1), *, seed: int = 0
+) -> np.ndarray:
+    """Assign each of `n` profiles to a split at random; shape (n,), names of splits.
+
+    Raises
+    ------
+    DataError
+        There are too few profiles to give each split one.
+
+    Examples
+    --------
+    >>> sorted(random_split(5, seed=1).tolist())
+    ['test', 'train', 'train', 'train', 'validation']
+    """
+    return grouped_split(np.arange(n), fractions, seed=seed)
+
+
+def grouped_split(
+    groups: Sequence[object] | np.ndarray,
+    fractions: tuple[float, float, float] = (0.8, 0.1, 0.1),
+    *,
+    seed: int = 0,
+) -> np.ndarray:
+    """Assign profiles to splits so that no group is in two; shape (n,), names of splits.
+
+    Groups are taken in random order; the first fill train, the next validation, the rest test.
+    A group goes where its middle falls, so that each share is met as nearly as whole groups allow,
+    and each split gets at least one group.
+
+    Parameters
+    ----------
+    groups
+        Group (study, patient, series) of each profile.
+    fractions
+        Shares of train, validation and test.
+    seed
+        Seed of the order of groups.
+
+    Raises
+    ------
+    DataError
+        There are fewer than three groups.
+    UsageError
+        The fractions are not positive or do not add up to 1.
+
+    Examples
+    --------
+    >>> grouped_split(["a", "a", "b", "c"], (0.5, 0.25, 0.25), seed=1).tolist()
+    ['train', 'train', 'validation', 'test']
+    """
+    if min(fractions) <= 0 or abs(sum(fractions) - 1) > 1e-6:
+        raise UsageError(
+            f"Fractions {fractions} must be positive and add up to 1 (train, validation, test)."
+        )
+    codes, names = pd.factorize(np.asarray(groups))
+    if len(names) < 3:
+        raise DataError(
+            f"{len(names)} groups or profiles ({name_list(names)}) cannot fill train, validation "
+            "and test. Give more profiles, or a finer --group-by."
+        )
+    order = np.random.default_rng(seed).permutation(len(names))
+    sizes = np.bincount(codes, minlength=len(names))[order]
+    middle = (np.cumsum(sizes) - sizes / 2) / sizes.sum()
+    train_end, validation_end = fractions[0], fractions[0] + fractions[1]
+    split_of_rank = np.where(middle < train_end, 0, np.where(middle < validation_end, 1, 2))
+    split_of_rank[-1] = 2
+    split_of_rank[0] = 0
+    if not (split_of_rank == 1).any():
+        first_test = np.flatnonzero(split_of_rank == 2)[0]
+        split_of_rank[first_test if first_test < len(names) - 1 else first_test - 1] = 1
+    split_of_code = np.empty(len(names), dtype=np.intp)
+    split_of_code[order] = split_of_rank
+    return np.array(SPLITS)[split_of_code[codes]]
+
+
+def given_split(path: Path, sample_ids: Sequence[str]) -> np.ndarray:
+    """Read a table of sample id and split; shape (n,), "" for a sample it does not name.
+
+    Raises
+    ------
+    DataError
+        The table names a sample twice, a split that is not one, or leaves a split empty.
+    """
+    if not Path(path).is_file():
+        raise UsageError(f"{path}: no such split table. Give a TSV of sample id and split.")
+    table = pd.read_csv(path, sep="\t", dtype=str, header=None, keep_default_na=False)
+    if table.shape[1] < 2:
+        raise DataError(f"{path} has one column; a split table has a sample id and a split.")
+    if table.iloc[0, 1] not in SPLITS:
+        table = table.iloc[1:]
+    wrong = sorted(set(table[1]) - set(SPLITS))
+    if wrong:
+        raise DataError(f"{path} names splits {name_list(wrong)}; they are {', '.join(SPLITS)}.")
+    doubled = table[0][table[0].duplicated()].unique()
+    if len(doubled):
+        raise DataError(f"{path} names samples more than once: {name_list(doubled)}.")
+    split_of = dict(zip(table[0], table[1], strict=True))
+    split = np.array([split_of.get(sample, "") for sample in sample_ids], dtype=object)
+    empty = [name for name in SPLITS if not (split == name).any()]
+    if empty:
+        raise DataError(f"{path} puts none of the profiles into {name_list(empty)}.")
+    return split
