@@ -1,0 +1,273 @@
+"""h5ad, the file format of AnnData, and AnnData objects in memory."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import h5py
+import numpy as np
+import pandas as pd
+
+from dgex.data.hdf5 import RowReader, RowWriter, is_number_matrix, open_hdf5
+from dgex.data.matrix import BLOCK_BYTES, Matrix, MatrixWriter
+from dgex.data.spool import Spool
+from dgex.errors import DataError, UsageError
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+log = logging.getLogger("dgex")
+
+
+class AnnDataMatrix(Matrix):
+    """An AnnData object in memory, or backed by its file, read in place.
+
+    Raises
+    ------
+    UsageError
+        The object is not an AnnData.
+    DataError
+        It has no X, or its names are not unique.
+    """
+
+    def __init__(self, adata: AnnData) -> None:
+        import anndata
+
+        if not isinstance(adata, anndata.AnnData):
+            raise UsageError(f"Expected a path or an AnnData object, not {type(adata).__name__}.")
+        path = Path("<AnnData>")
+        # A view would copy all its values only to say their type.
+        x = (adata[:1] if adata.is_view else adata).X
+        if x is None:
+            raise DataError("The AnnData object has no X.")
+        super().__init__(path, "AnnData", adata.obs, adata.var, x.dtype)
+        self._adata = adata
+
+    def _read(self, start: int, stop: int) -> np.ndarray:
+        adata = self._adata
+        x = adata[start:stop].X if adata.is_view else adata.X[start:stop]
+        x = x.toarray() if hasattr(x, "toarray") else x
+        # A copy, so that a caller who works on a block in place does not change the object.
+        return np.array(x)
+
+
+class DenseMatrix(Matrix):
+    """An h5ad file whose X is dense."""
+
+    def __init__(self, path: Path, file: h5py.File, obs: pd.DataFrame, var: pd.DataFrame) -> None:
+        self._dataset = file["X"]
+        self._reader = RowReader(file, path)
+        rows = self._dataset.chunks[0] if self._dataset.chunks else 1
+        _check_shape(path, self._dataset.shape, obs, var)
+        super().__init__(path, "h5ad", obs, var, self._dataset.dtype, chunk_rows=rows)
+
+    def _read(self, start: int, stop: int) -> np.ndarray:
+        return self._reader.read(self._dataset, start, stop)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._reader.close()
+
+
+class SparseMatrix(Matrix):
+    """An h5ad file whose X is sparse: CSR is read as it lies, CSC is turned round first."""
+
+    def __init__(self, path: Path, file: h5py.File, obs: pd.DataFrame, var: pd.DataFrame) -> None:
+        group = file["X"]
+        self._reader = RowReader(file, path)
+        self._values, self._indices = group["data"], group["indices"]
+        self._indptr = self._reader.read(group["indptr"], 0, len(group["indptr"]))
+        shape = tuple(int(length) for length in group.attrs["shape"])
+        _check_shape(path, shape, obs, var)
+        super().__init__(path, "h5ad", obs, var, self._values.dtype)
+        by_gene = group.attrs["encoding-type"] == "csc_matrix"
+        lines, self._width = (shape[1], shape[0]) if by_gene else shape
+        if len(self._indptr) != lines + 1 or self._indptr[-1] != len(self._values):
+            raise DataError(f"{path} is damaged: X/indptr does not fit X/data.")
+        self._spool: Spool | None = None
+        if by_gene:
+            self._spool = self._turn_round(lines)
+
+    def _turn_round(self, genes: int) -> Spool:
+        spool = Spool(self._width, self.dtype, turned=True)
+        step = max(1, BLOCK_BYTES // 2 // (self._width * self.dtype.itemsize))
+        for start in range(0, genes, step):
+            spool.append(self._dense(start, min(start + step, genes)))
+        return spool
+
+    def _dense(self, start: int, stop: int) -> np.ndarray:
+        first, last = int(self._indptr[start]), int(self._indptr[stop])
+        values = self._reader.read(self._values, first, last)
+        columns = self._reader.read(self._indices, first, last)
+        lengths = np.diff(self._indptr[start : stop + 1])
+        x = np.zeros((stop - start, self._width), dtype=self.dtype)
+        # Entries given twice add up, as they do in scipy.
+        np.add.at(x, (np.repeat(np.arange(stop - start), lengths), columns), values)
+        return x
+
+    def _read(self, start: int, stop: int) -> np.ndarray:
+        return self._dense(start, stop) if self._spool is None else self._spool.read(start, stop)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._reader.close()
+        if self._spool is not None:
+            self._spool.close()
+
+
+class H5adWriter(MatrixWriter):
+    """Writes an h5ad file with a dense X, whole or not at all; see `create_matrix`."""
+
+    def __init__(
+        self,
+        path: Path,
+        obs: pd.DataFrame,
+        var: pd.DataFrame,
+        *,
+        dtype: str = "float32",
+        overwrite: bool = False,
+        compression: str | None = None,
+    ) -> None:
+        super().__init__(path, obs, var, dtype=dtype, overwrite=overwrite)
+        self._compression = compression
+        self._rows: RowWriter | None = None
+        for table, axis in ((self.obs, "sample"), (self.var, "gene")):
+            if "_index" in table.columns:
+                raise DataError(
+                    f"{path}: the {axis} table has a column named _index, which h5ad keeps for "
+                    "itself. Rename it."
+                )
+
+    def _open(self, partials: list[Path]) -> None:
+        from anndata.io import write_elem
+
+        file = h5py.File(partials[0], "w")
+        try:
+            file.attrs["encoding-type"] = "anndata"
+            file.attrs["encoding-version"] = "0.1.0"
+            with _plain_strings():
+                write_elem(file, "obs", plain_table(self.obs))
+                write_elem(file, "var", plain_table(self.var))
+                for name in ("layers", "obsm", "obsp", "uns", "varm", "varp"):
+                    write_elem(file, name, {})
+            shape = (len(self.obs), len(self.var))
+            self._rows = RowWriter(file, "X", shape, self.dtype, self._compression)
+            self._rows.dataset.attrs["encoding-type"] = "array"
+            self._rows.dataset.attrs["encoding-version"] = "0.2.0"
+        except BaseException:
+            file.close()
+            raise
+        self._rows.begin()
+
+    def _write(self, x_bg: np.ndarray) -> None:
+        assert self._rows is not None  # _open has run: `write` refuses otherwise
+        self._rows.write(x_bg)
+
+    def _finish(self) -> None:
+        self._close()
+
+    def _close(self) -> None:
+        if self._rows is not None:
+            self._rows.close()
+
+
+def open_h5ad(path: Path) -> Matrix:
+    """Open an h5ad file for reading; only its X, obs and var are looked at.
+
+    Raises
+    ------
+    DataError
+        The file is not HDF5, is cut off, or has no X, obs or var as AnnData writes them.
+    """
+    from anndata.io import read_elem
+
+    file = open_hdf5(path, "h5ad")
+    try:
+        for name in ("obs", "var"):
+            if not isinstance(file.get(name), h5py.Group):
+                raise DataError(
+                    f"{path} is not an h5ad file of today: it has no {name} table. "
+                    "Files of anndata before 0.7 need to be opened and saved with a newer one."
+                )
+        x = file.get("X")
+        encoding = x.attrs.get("encoding-type") if isinstance(x, h5py.Group) else None
+        if not is_number_matrix(x) and encoding not in ("csr_matrix", "csc_matrix"):
+            raise DataError(f"{path} has no X that is a matrix of numbers, dense, CSR or CSC.")
+        try:
+            obs, var = read_elem(file["obs"]), read_elem(file["var"])
+        except Exception as error:
+            # anndata and h5py raise many kinds here; all mean that the tables are unreadable.
+            reason = " ".join(str(error).split())
+            raise DataError(f"{path}: obs or var could not be read ({reason}).") from error
+        kind = DenseMatrix if encoding is None else SparseMatrix
+        return kind(path, file, obs, var)
+    except BaseException:
+        file.close()
+        raise
+
+
+def plain_table(table: pd.DataFrame) -> pd.DataFrame:
+    """A copy of a table in the types that every reader of h5ad knows, R's among them.
+
+    Text becomes plain strings, or a categorical where entries are missing; nullable numbers
+    become numpy numbers.
+    """
+    columns: dict[str, Any] = {}
+    for name in table.columns:
+        column = table[name]
+        field = name.replace("/", "_")
+        if field in columns:
+            raise DataError(f"Two columns would be called {field} in h5ad. Rename one.")
+        if field != name:
+            log.warning("column %s is called %s in h5ad, where / divides groups", name, field)
+        columns[field] = _plain_column(column)
+    index = pd.Index(list(table.index), dtype=object)
+    return pd.DataFrame(columns, index=index)
+
+
+def _plain_column(column: pd.Series[Any]) -> Any:
+    missing = column.isna().to_numpy()
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        names = pd.Index([str(name) for name in column.cat.categories], dtype=object)
+        return pd.Categorical.from_codes(
+            column.cat.codes.to_numpy(), categories=names, ordered=column.cat.ordered
+        )
+    if pd.api.types.is_bool_dtype(column.dtype) and not missing.any():
+        return column.to_numpy(dtype=bool)
+    if pd.api.types.is_numeric_dtype(column.dtype) and not pd.api.types.is_bool_dtype(column.dtype):
+        if isinstance(column.dtype, np.dtype):
+            return column.to_numpy()
+        whole = pd.api.types.is_integer_dtype(column.dtype) and not missing.any()
+        return column.to_numpy(dtype="int64" if whole else "float64", **_fill(whole))
+    text = [None if pd.isna(value) else str(value) for value in column.astype(object)]
+    if not missing.any():
+        return pd.Series(text, dtype=object).to_numpy()
+    names = pd.Index(sorted({value for value in text if value is not None}), dtype=object)
+    return pd.Categorical(text, categories=names)
+
+
+def _fill(whole: bool) -> dict[str, Any]:
+    return {} if whole else {"na_value": np.nan}
+
+
+@contextlib.contextmanager
+def _plain_strings() -> Iterator[None]:
+    import anndata
+
+    # anndata 0.13 would write strings in a form that R cannot read.
+    if hasattr(anndata.settings, "allow_write_nullable_strings"):
+        with anndata.settings.override(allow_write_nullable_strings=False):
+            yield
+    else:
+        yield
+
+
+def _check_shape(path: Path, shape: tuple[int, ...], obs: pd.DataFrame, var: pd.DataFrame) -> None:
+    if shape != (len(obs), len(var)):
+        raise DataError(
+            f"{path} is damaged: X has shape {shape}, obs {len(obs)} rows and var {len(var)} rows."
+        )

@@ -1,0 +1,533 @@
+"""Expression matrices of any supported format behind one interface.
+
+Samples are rows, genes are columns, whatever the file's own way round. A matrix is read
+and written in blocks of rows, so that its size on disk does not matter.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+import numpy as np
+import pandas as pd
+
+from dgex.errors import DataError, UsageError, name_list
+from dgex.files import refuse_existing, whole_file
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+log = logging.getLogger("dgex")
+
+BLOCK_BYTES = 64 * 2**20
+ENDINGS = (".gctx", ".gct", ".h5ad", ".tsv", ".txt", ".csv", ".parquet", ".npy")
+GZIP_ENDINGS = (".gct", ".tsv", ".txt", ".csv")
+ORIENTATIONS = ("genes-by-samples", "samples-by-genes")
+
+_SIGNATURES = {
+    b"\x89HDF\r\n\x1a\n": "an HDF5 file",
+    b"\x1f\x8b": "a gzip file",
+    b"PAR1": "a parquet file",
+    b"\x93NUMPY": "a NumPy array",
+    b"PK\x03\x04": "a zip archive (a spreadsheet?)",
+    b"#1.2": "a GCT text file",
+    b"#1.3": "a GCT text file",
+}
+
+
+class Matrix(ABC):
+    """An open expression matrix, read-only, of shape (n samples, g genes).
+
+    Attributes
+    ----------
+    path
+        The file, or a name such as ``<AnnData>``.
+    format
+        "GCTX", "GCT 1.2", "GCT 1.3", "h5ad", "TSV", "CSV", "1000 Genomes text",
+        "parquet", "npy" or "AnnData".
+    obs, var
+        Tables of samples and of genes; the index holds the ids, which are unique strings.
+    dtype
+        float32 where the file holds float32, else float64.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        format: str,
+        obs: pd.DataFrame,
+        var: pd.DataFrame,
+        dtype: Any,
+        *,
+        chunk_rows: int = 1,
+    ) -> None:
+        self.path = path
+        self.format = format
+        if len(obs) == 0 or len(var) == 0:
+            raise DataError(
+                f"{path} is empty: it holds {len(obs)} samples and {len(var)} genes. "
+                "At least one of each is needed."
+            )
+        self.obs = clean_table(obs, "sample", path)
+        self.var = clean_table(var, "gene", path)
+        self.dtype = np.dtype(np.float32 if np.dtype(dtype) == np.float32 else np.float64)
+        self.chunk_rows = max(1, chunk_rows)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Numbers of samples and of genes."""
+        return len(self.obs), len(self.var)
+
+    @abstractmethod
+    def _read(self, start: int, stop: int) -> np.ndarray:
+        """Rows `start` to `stop`, of any number type."""
+
+    def rows(self, start: int, stop: int) -> np.ndarray:
+        """Read rows `start` to `stop`.
+
+        Returns
+        -------
+        x_bg
+            Shape (stop - start, g); NaN is a missing value.
+
+        Raises
+        ------
+        DataError
+            A value is infinite, or the file is damaged.
+        IndexError
+            The rows are not within the matrix.
+        """
+        if not 0 <= start <= stop <= len(self.obs):
+            raise IndexError(f"rows {start} to {stop} of a matrix with {len(self.obs)}")
+        x_bg = np.ascontiguousarray(self._read(start, stop), dtype=self.dtype)
+        refuse_infinite(x_bg, self.obs.index[start:stop], self.var.index, self.path)
+        return x_bg
+
+    def take(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
+        """Read the rows with these indices, which must be sorted.
+
+        Returns
+        -------
+        x_bg
+            Shape (number of indices, g); NaN is a missing value.
+        """
+        rows_b = np.asarray(indices, dtype=np.int64)
+        if np.any(np.diff(rows_b) < 0):
+            raise IndexError("row indices must be sorted")
+        x_bg = np.empty((len(rows_b), len(self.var)), dtype=self.dtype)
+        # One read serves neighbours and all rows that share an HDF5 chunk.
+        apart = (np.diff(rows_b // self.chunk_rows) != 0) & (np.diff(rows_b) != 1)
+        for group in np.split(np.arange(len(rows_b)), np.flatnonzero(apart) + 1):
+            if len(group):
+                first, last = int(rows_b[group[0]]), int(rows_b[group[-1]])
+                x_bg[group] = self.rows(first, last + 1)[rows_b[group] - first]
+        return x_bg
+
+    def blocks(self, block_rows: int | None = None) -> Iterator[tuple[int, np.ndarray]]:
+        """Read the whole matrix, one block of rows at a time.
+
+        Parameters
+        ----------
+        block_rows
+            Rows of a block. By default about 64 MB, whole HDF5 chunks at a time.
+
+        Yields
+        ------
+        start, x_bg
+            Index of the block's first row, and its values.
+        """
+        if block_rows is None:
+            row_bytes = self.dtype.itemsize * len(self.var)
+            chunks = max(1, BLOCK_BYTES // (row_bytes * self.chunk_rows))
+            block_rows = chunks * self.chunk_rows
+        if block_rows < 1:
+            raise UsageError(f"A block needs at least one row, not {block_rows}.")
+        for start in range(0, len(self.obs), block_rows):
+            yield start, self.rows(start, min(start + block_rows, len(self.obs)))
+
+    def close(self) -> None:  # noqa: B027 - some matrices hold nothing open
+        """Let go of the file."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        n, g = self.shape
+        return f"<{self.format} matrix {self.path}: {n} samples, {g} genes, {self.dtype}>"
+
+
+class MatrixWriter(ABC):
+    """A matrix file being written: a context manager that takes blocks of rows in order.
+
+    The file gets its name when the context is left and every row has arrived; after any
+    error nothing is left of it.
+    """
+
+    def __init__(
+        self, path: Path, obs: pd.DataFrame, var: pd.DataFrame, *, dtype: str, overwrite: bool
+    ) -> None:
+        self.path = path
+        if len(obs) == 0 or len(var) == 0:
+            raise DataError(
+                f"{path} would be empty: {len(obs)} samples and {len(var)} genes were given."
+            )
+        self.obs = clean_table(obs, "sample", path)
+        self.var = clean_table(var, "gene", path)
+        if dtype not in ("float32", "float64"):
+            raise UsageError(f"A matrix is written as float32 or float64, not {dtype}.")
+        self.dtype = np.dtype(dtype)
+        self.overwrite = overwrite
+        self._written = 0
+        self._context: contextlib.AbstractContextManager[Self] | None = None
+        for name in self._names():
+            refuse_existing(name, overwrite)
+
+    def _names(self) -> list[Path]:
+        """Every file that is written, the matrix first."""
+        return [self.path]
+
+    @abstractmethod
+    def _open(self, partials: list[Path]) -> None:
+        """Begin the files, under the temporary names of `_names`."""
+
+    @abstractmethod
+    def _write(self, x_bg: np.ndarray) -> None:
+        """Add one block of rows, already checked and of the right type."""
+
+    def _finish(self) -> None:  # noqa: B027 - most formats have nothing to add
+        """Complete the files; called when every row has arrived."""
+
+    @abstractmethod
+    def _close(self) -> None:
+        """Let go of the files, on success and on failure; may be called when half open."""
+
+    def write(self, x_bg: np.ndarray) -> None:
+        """Add the next rows.
+
+        Parameters
+        ----------
+        x_bg
+            Shape (b, g); NaN is a missing value.
+
+        Raises
+        ------
+        DataError
+            The block has another width than the gene table, there are more rows than
+            samples, or a value is infinite.
+        """
+        if self._context is None:
+            raise UsageError(f"{self.path} is not open: use `with create_matrix(...) as out`.")
+        block = np.asarray(x_bg)
+        n, g = len(self.obs), len(self.var)
+        if block.ndim != 2 or block.shape[1] != g:
+            raise DataError(f"{self.path}: a block of shape {block.shape} came for {g} genes.")
+        stop = self._written + len(block)
+        if stop > n:
+            raise DataError(f"{self.path}: {stop} rows came for {n} samples.")
+        with np.errstate(over="ignore"):  # a float64 beyond float32 becomes inf, refused below
+            block = np.ascontiguousarray(block, dtype=self.dtype)
+        refuse_infinite(block, self.obs.index[self._written : stop], self.var.index, self.path)
+        self._write(block)
+        self._written = stop
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[Self]:
+        with contextlib.ExitStack() as stack:
+            partials = [
+                stack.enter_context(whole_file(name, overwrite=self.overwrite))
+                for name in self._names()
+            ]
+            try:
+                self._open(partials)
+                yield self
+                if self._written != len(self.obs):
+                    raise DataError(
+                        f"{self.path} was not kept: {self._written} of {len(self.obs)} rows came."
+                    )
+                self._finish()
+            finally:
+                self._close()
+
+    def __enter__(self) -> Self:
+        self._context = self._writing()
+        return self._context.__enter__()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool | None:
+        context, self._context = self._context, None
+        return None if context is None else context.__exit__(kind, error, traceback)
+
+
+def open_matrix(source: str | Path | AnnData, *, orientation: str | None = None) -> Matrix:
+    """Open an expression matrix; the name's ending tells the format.
+
+    Parameters
+    ----------
+    source
+        A file (.gctx, .gct, .h5ad, .tsv, .txt, .csv, .parquet, .npy; .gct and text also
+        with .gz), or an AnnData object, which is read in place.
+    orientation
+        "genes-by-samples" or "samples-by-genes" for TSV, CSV and parquet, which do not say;
+        None guesses from the ids and logs the guess.
+
+    Raises
+    ------
+    DataError
+        The file is missing, empty, damaged, of an unknown ending, or not what its name
+        says; ids are empty or not unique; text stands in the place of a number.
+    UsageError
+        `orientation` is unknown, or given for a format that says itself.
+
+    Examples
+    --------
+    >>> import anndata, numpy, pandas
+    >>> table = anndata.AnnData(
+    ...     numpy.array([[1.0, 2.0], [3.0, 4.0]]),
+    ...     obs=pandas.DataFrame(index=["s1", "s2"]),
+    ...     var=pandas.DataFrame(index=["TP53", "MYC"]),
+    ... )
+    >>> with open_matrix(table) as matrix:
+    ...     print(matrix.shape, matrix.rows(1, 2))
+    (2, 2) [[3. 4.]]
+    """
+    if orientation is not None and orientation not in ORIENTATIONS:
+        raise UsageError(f"--orientation is {' or '.join(ORIENTATIONS)}, not {orientation}.")
+    if not isinstance(source, (str, Path)):
+        from dgex.data.h5ad import AnnDataMatrix
+
+        _refuse_orientation(orientation, "An AnnData object")
+        return AnnDataMatrix(source)
+    path = Path(source)
+    if not path.exists():
+        raise DataError(f"{path} does not exist.")
+    if path.is_dir():
+        raise DataError(f"{path} is a folder, not an expression matrix.")
+    ending = matrix_ending(path)
+    if ending is None:
+        raise DataError(_unknown_ending(path))
+    if ending == ".parquet":
+        from dgex.data.parquet import open_parquet
+
+        return open_parquet(path, orientation)
+    if ending in (".tsv", ".txt", ".csv"):
+        from dgex.data.text import open_text
+
+        return open_text(path, orientation)
+    _refuse_orientation(orientation, f"{path}: a {ending} file")
+    if ending == ".gctx":
+        from dgex.data.gctx import GctxMatrix
+
+        return GctxMatrix(path)
+    if ending == ".gct":
+        from dgex.data.gct import open_gct
+
+        return open_gct(path)
+    if ending == ".h5ad":
+        from dgex.data.h5ad import open_h5ad
+
+        return open_h5ad(path)
+    from dgex.data.npy import open_npy
+
+    return open_npy(path)
+
+
+def create_matrix(
+    path: str | Path,
+    obs: pd.DataFrame,
+    var: pd.DataFrame,
+    *,
+    dtype: str = "float32",
+    overwrite: bool = False,
+    compression: Literal["gzip"] | None = None,
+    version: str | None = None,
+    orientation: str | None = None,
+) -> MatrixWriter:
+    """Begin a matrix file; the name's ending tells the format.
+
+    Parameters
+    ----------
+    path
+        Ends in .gctx, .gct, .h5ad, .tsv, .txt, .csv, .parquet or .npy; .gct and text may
+        have .gz after it.
+    obs, var
+        Tables of samples and of genes, ids in the index.
+    dtype
+        "float32" or "float64".
+    overwrite
+        Replace a file of that name.
+    compression
+        "gzip" for GCTX and h5ad.
+    version
+        "1.2" or "1.3" for GCT; 1.3 by default.
+    orientation
+        For TSV and CSV (genes-by-samples by default) and parquet (samples-by-genes by
+        default).
+
+    Raises
+    ------
+    UsageError
+        The ending is unknown, the file exists, or an option does not fit the format.
+    DataError
+        Ids are empty or not unique, or there are no rows or no columns.
+
+    Examples
+    --------
+    >>> import numpy, pandas, tempfile
+    >>> obs = pandas.DataFrame(index=["s1", "s2"])
+    >>> var = pandas.DataFrame({"symbol": ["TP53"]}, index=["7157"])
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     with create_matrix(f"{folder}/small.gctx", obs, var) as out:
+    ...         out.write(numpy.array([[1.5], [2.5]]))
+    ...     with open_matrix(f"{folder}/small.gctx") as matrix:
+    ...         print(matrix.rows(0, 2).ravel(), matrix.var.loc["7157", "symbol"])
+    [1.5 2.5] TP53
+    """
+    path = Path(path)
+    ending = matrix_ending(path)
+    if ending is None:
+        raise UsageError(_unknown_ending(path))
+    options = {"compression": compression, "version": version, "orientation": orientation}
+    given = {name: value for name, value in options.items() if value is not None}
+    writer: Callable[..., MatrixWriter]
+    if ending == ".gctx":
+        from dgex.data.gctx import GctxWriter
+
+        writer = GctxWriter
+    elif ending == ".gct":
+        from dgex.data.gct import GctWriter
+
+        writer = GctWriter
+    elif ending == ".h5ad":
+        from dgex.data.h5ad import H5adWriter
+
+        writer = H5adWriter
+    elif ending == ".parquet":
+        from dgex.data.parquet import ParquetWriter
+
+        writer = ParquetWriter
+    elif ending == ".npy":
+        from dgex.data.npy import NpyWriter
+
+        writer = NpyWriter
+    else:
+        from dgex.data.text import TextWriter
+
+        writer = TextWriter
+    takes = {
+        ".gctx": {"compression"},
+        ".h5ad": {"compression"},
+        ".gct": {"version"},
+        ".npy": set(),
+    }.get(ending, {"orientation"})
+    if wrong := sorted(set(given) - takes):
+        raise UsageError(f"{path}: a {ending} file takes no {name_list(wrong)}.")
+    return writer(path, obs, var, dtype=dtype, overwrite=overwrite, **given)
+
+
+def matrix_ending(path: Path) -> str | None:
+    """The format's ending of a file name, without .gz; None where it is no matrix's.
+
+    Examples
+    --------
+    >>> matrix_ending(Path("GSE1.GCT.gz")), matrix_ending(Path("notes.docx"))
+    ('.gct', None)
+    """
+    name = path.name.lower()
+    endings: tuple[str, ...] = ENDINGS
+    if name.endswith(".gz"):
+        name, endings = name.removesuffix(".gz"), GZIP_ENDINGS
+    return next((ending for ending in endings if name.endswith(ending)), None)
+
+
+def content_kind(path: Path) -> str:
+    """What the first bytes of a file say it is, in words, for messages."""
+    with open(path, "rb") as handle:
+        head = handle.read(4096)
+    if not head:
+        return "an empty file"
+    for signature, kind in _SIGNATURES.items():
+        if head.startswith(signature):
+            return kind
+    return "binary data" if b"\0" in head else "plain text"
+
+
+def clean_table(table: pd.DataFrame, axis: str, path: Path) -> pd.DataFrame:
+    """A copy of `table` whose index holds unique, non-empty strings and is called `axis`.
+
+    Raises
+    ------
+    DataError
+        Ids are empty or duplicated.
+    """
+    gone = pd.isna(table.index)
+    ids = ["" if gone[row] else str(name) for row, name in enumerate(table.index)]
+    empty = [str(row + 1) for row, name in enumerate(ids) if not name.strip()]
+    if empty:
+        raise DataError(
+            f"{path}: {len(empty)} of {len(ids)} {axis} ids are empty (number {name_list(empty)} "
+            f"in the file's order). Give every {axis} an id."
+        )
+    index = pd.Index(ids, dtype=object, name=axis)
+    if not index.is_unique:
+        twice = index[index.duplicated()].unique()
+        raise DataError(
+            f"{path}: {len(twice)} {axis} ids occur more than once ({name_list(twice)}). "
+            f"Make the {axis} ids unique."
+        )
+    clean = table.copy()
+    clean.index = index
+    names = [str(name) for name in clean.columns]
+    if len(set(names)) != len(names):
+        twice_named = sorted({name for name in names if names.count(name) > 1})
+        raise DataError(
+            f"{path}: {axis} columns occur more than once ({name_list(twice_named)}). Rename them."
+        )
+    clean.columns = pd.Index(names, dtype=object)
+    return clean
+
+
+def refuse_infinite(x_bg: np.ndarray, samples: pd.Index, genes: pd.Index, path: Path) -> None:
+    """Raise DataError naming the first infinite value of a block."""
+    # The sum of absolute values is finite or NaN in nearly every block: one pass, no mask.
+    with np.errstate(over="ignore", invalid="ignore"):
+        if np.isfinite(np.sum(x_bg)):
+            return
+    row_col = np.argwhere(np.isinf(x_bg))
+    if len(row_col):
+        row, col = row_col[0]
+        raise DataError(
+            f"{path}: the value of sample {samples[row]}, gene {genes[col]} is infinite "
+            f"({len(row_col)} such values in this block). Make it a number or NA."
+        )
+
+
+def _refuse_orientation(orientation: str | None, what: str) -> None:
+    if orientation is not None:
+        raise UsageError(
+            f"{what} says itself which way round it is; --orientation is for TSV, CSV and parquet."
+        )
+
+
+def _unknown_ending(path: Path) -> str:
+    return (
+        f"{path} has no ending of a matrix format. Known are {' '.join(ENDINGS)}, "
+        f"and {' '.join(GZIP_ENDINGS)} with .gz after it."
+    )
