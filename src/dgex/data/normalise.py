@@ -42,34 +42,33 @@ class QuantileReference:
 def average_rank_index(x_bg: np.ndarray) -> np.ndarray:
     """Position of each value in its sorted profile, from 0; ties get their mean position, floored.
 
-    This is the rank by which D-GEX normalises the profiles of its compendium.
+    This is the rank by which D-GEX normalises the profiles of its compendium. Where values are
+    missing, the others are spread over all g positions.
 
     Parameters
     ----------
     x_bg
-        Profiles without missing values, shape (b, g).
+        Profiles, shape (b, g); NaN is missing.
 
     Returns
     -------
     numpy.ndarray
-        Integers from 0 to g - 1, shape (b, g).
+        Integers from 0 to g - 1, shape (b, g); -1 where the value is missing.
 
     Examples
     --------
     >>> average_rank_index(np.array([[7.0, 1.0, 7.0, 7.0, 9.0]]))
     array([[2, 0, 2, 2, 4]])
     """
-    n, g = x_bg.shape
-    index_bg = np.empty((n, g), dtype=np.int64)
-    positions = np.arange(g)
-    for row in range(n):
-        order, sorted_values = _order(x_bg[row])
-        starts = _group_starts(sorted_values)
-        if len(starts) == g:
-            index_bg[row, order] = positions
-        else:
-            ends = np.append(starts[1:], g)
-            index_bg[row, order] = np.repeat((starts + ends - 1) // 2, ends - starts)
+    g = x_bg.shape[1]
+    index_bg = np.full(x_bg.shape, -1, dtype=np.int64)
+    for row, x_g in enumerate(x_bg):
+        order, starts, n_measured = _sorted_runs(x_g)
+        ends = np.append(starts[1:], n_measured)
+        middles = (starts + ends - 1) // 2
+        if n_measured < g:
+            middles = (2 * middles + 1) * g // (2 * n_measured)
+        index_bg[row, order] = np.repeat(middles, ends - starts)
     return index_bg
 
 
@@ -99,16 +98,11 @@ def unique_rank_index(x_bg: np.ndarray, n_reference: int) -> np.ndarray:
     """
     index_bg = np.full(x_bg.shape, -1, dtype=np.int64)
     for row, x_g in enumerate(x_bg):
-        measured = ~np.isnan(x_g)
-        values = x_g if measured.all() else x_g[measured]
-        order, sorted_values = _order(values)
-        starts = _group_starts(sorted_values)
-        n_unique = len(starts)
-        ranks = np.repeat(np.arange(n_unique), np.diff(np.append(starts, len(values))))
-        positions = ((ranks + 1.0) / max(n_unique, 1) * n_reference).astype(np.int64) - 1
-        index = np.empty(len(values), dtype=np.int64)
-        index[order] = np.maximum(positions, 0)
-        index_bg[row, measured] = index
+        order, starts, n_measured = _sorted_runs(x_g)
+        ranks = np.arange(1.0, len(starts) + 1)
+        positions = (ranks / max(len(starts), 1) * n_reference).astype(np.int64) - 1
+        sizes = np.diff(np.append(starts, n_measured))
+        index_bg[row, order] = np.repeat(np.maximum(positions, 0), sizes)
     return index_bg
 
 
@@ -124,17 +118,15 @@ def reference_values(reference_g: np.ndarray, index_bg: np.ndarray) -> np.ndarra
     return values[index_bg]
 
 
-def _order(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Sort order and sorted values of one profile."""
-    order = np.argsort(values)
-    return order, values[order]
-
-
-def _group_starts(sorted_values: np.ndarray) -> np.ndarray:
-    """First position of every run of equal values."""
-    return np.flatnonzero(np.append(True, sorted_values[1:] != sorted_values[:-1]))[
-        : len(sorted_values)
-    ]
+def _sorted_runs(x_g: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
+    """Sort order of the measured values of a profile, starts of runs of ties, and their number."""
+    order = np.argsort(x_g)  # NaN sorts last
+    sorted_g = x_g[order]
+    n_measured = len(x_g) - int(np.isnan(x_g).sum())
+    order, sorted_g = order[:n_measured], sorted_g[:n_measured]
+    is_start = np.ones(n_measured, dtype=bool)
+    is_start[1:] = sorted_g[1:] != sorted_g[:-1]
+    return order, np.flatnonzero(is_start), n_measured
 
 
 class Moments:

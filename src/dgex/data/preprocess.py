@@ -1,0 +1,170 @@
+"""How raw profiles become what a model sees: the same for external sets and for new profiles."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+from dgex.data.genes import KINDS, Alignment, align
+from dgex.data.normalise import (
+    SD_OFFSET,
+    average_rank_index,
+    reference_values,
+    standardise,
+    unique_rank_index,
+)
+from dgex.errors import DataError
+
+Ties = Literal["unique", "average"]
+
+_ARRAYS = ("reference_g", "mean_g", "sd_g", "correlation_ll")
+_RIDGE = 1.0
+
+
+@dataclass(frozen=True)
+class Preprocessor:
+    """Panel, targets, quantile reference and training moments; genes are landmarks, then targets.
+
+    Attributes
+    ----------
+    landmarks, targets
+        Gene tables (see `dgex.data.genes`).
+    reference_g
+        Quantile reference, ascending, log2 expression, shape (g,).
+    mean_g, sd_g
+        Training moments of the quantile-normalised genes, log2 expression, shape (g,).
+    correlation_ll
+        Training correlation of the landmarks, shape (l, l).
+    """
+
+    landmarks: pd.DataFrame
+    targets: pd.DataFrame
+    reference_g: np.ndarray
+    mean_g: np.ndarray
+    sd_g: np.ndarray
+    correlation_ll: np.ndarray
+
+    @property
+    def genes(self) -> pd.DataFrame:
+        """Gene table of all genes, shape (g, 4)."""
+        return pd.concat([self.landmarks, self.targets])
+
+    @property
+    def n_landmarks(self) -> int:
+        """Number of landmarks."""
+        return len(self.landmarks)
+
+    def align(self, var: pd.DataFrame, source: str, id_column: str | None = None) -> Alignment:
+        """Find the genes in a file's gene table; DataError where no landmark is found."""
+        found = align(self.genes, var, source, id_column)
+        if not found.present_g[: self.n_landmarks].any():
+            raise DataError(
+                f"None of the {self.n_landmarks} landmarks is in {source}, so nothing can be "
+                "inferred from it. Check the panel, or name the identifiers with --id-column."
+            )
+        return found
+
+    def quantile_normalise(
+        self, values_bp: np.ndarray, present_g: np.ndarray, ties: Ties
+    ) -> np.ndarray:
+        """Profiles on the quantile reference.
+
+        Parameters
+        ----------
+        values_bp
+            Values of the genes that are present, any monotone unit, shape (b, present genes).
+        present_g
+            Which genes these are, shape (g,).
+        ties
+            ``unique``: rank among unique values, D-GEX's rule for other platforms;
+            ``average``: average rank, its rule for the compendium.
+
+        Returns
+        -------
+        numpy.ndarray
+            log2 expression, float64, shape (b, g); NaN where a gene is absent or missing.
+        """
+        x_bg = np.full((len(values_bp), len(present_g)), np.nan)
+        if ties == "unique":
+            index_bp = unique_rank_index(values_bp, len(self.reference_g))
+        else:
+            padded_bg = np.full_like(x_bg, np.nan)
+            padded_bg[:, present_g] = values_bp
+            index_bp = average_rank_index(padded_bg)[:, present_g]
+        x_bg[:, present_g] = reference_values(self.reference_g, index_bp)
+        return x_bg
+
+    def standardise(self, x_bg: np.ndarray) -> np.ndarray:
+        """z-scores by the training moments, float32; missing values become 0."""
+        return standardise(x_bg, self.mean_g, self.sd_g)
+
+    def infer_landmarks(self, x_bl: np.ndarray, present_l: np.ndarray) -> np.ndarray:
+        """Fill absent landmarks from the present ones by ridge regression on the training set.
+
+        Parameters
+        ----------
+        x_bl
+            Landmarks in standardised units, shape (b, l).
+        present_l
+            Which landmarks are measured, shape (l,).
+
+        Returns
+        -------
+        numpy.ndarray
+            A copy with the absent landmarks filled, float32, shape (b, l).
+        """
+        filled_bl = x_bl.astype(np.float32)
+        if present_l.all():
+            return filled_bl
+        known_ll = self.correlation_ll[np.ix_(present_l, present_l)].astype(np.float64)
+        cross_lm = self.correlation_ll[np.ix_(present_l, ~present_l)].astype(np.float64)
+        weight_lm = np.linalg.solve(known_ll + _RIDGE * np.eye(len(known_ll)), cross_lm)
+        filled_bl[:, ~present_l] = filled_bl[:, present_l] @ weight_lm.astype(np.float32)
+        return filled_bl
+
+    def expression(self, z_bg: np.ndarray, genes: slice) -> np.ndarray:
+        """log2 expression by the training moments, float32, of the genes in a slice."""
+        scale = self.sd_g[genes] + SD_OFFSET
+        return (z_bg * scale + self.mean_g[genes]).astype(np.float32)
+
+    def save(self, folder: Path) -> None:
+        """Write the gene tables and arrays into `folder`."""
+        from safetensors.numpy import save_file
+
+        folder.mkdir(parents=True, exist_ok=True)
+        self.landmarks.to_csv(folder / "landmarks.tsv", sep="\t")
+        self.targets.to_csv(folder / "targets.tsv", sep="\t")
+        arrays = {name: np.ascontiguousarray(getattr(self, name)) for name in _ARRAYS}
+        save_file(arrays, folder / "preprocessing.safetensors")
+
+    @classmethod
+    def load(cls, folder: Path) -> Preprocessor:
+        """Read what `save` wrote.
+
+        Raises
+        ------
+        DataError
+            A file is missing, damaged, or does not agree with the others.
+        """
+        from safetensors import SafetensorError
+        from safetensors.numpy import load_file
+
+        try:
+            arrays = load_file(folder / "preprocessing.safetensors")
+            tables = [_read_gene_table(folder / f"{name}.tsv") for name in ("landmarks", "targets")]
+            loaded = cls(*tables, **{name: arrays[name] for name in _ARRAYS})
+        except (OSError, SafetensorError, KeyError, ValueError) as error:
+            raise DataError(f"{folder} is damaged ({error}). Make it again.") from error
+        n_genes = len(loaded.landmarks) + len(loaded.targets)
+        if {len(loaded.reference_g), len(loaded.mean_g), len(loaded.sd_g)} != {n_genes}:
+            raise DataError(f"{folder} is damaged: its tables and arrays disagree. Make it again.")
+        return loaded
+
+
+def _read_gene_table(path: Path) -> pd.DataFrame:
+    table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False, index_col=0)
+    return table[list(KINDS)]
