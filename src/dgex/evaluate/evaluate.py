@@ -1,0 +1,427 @@
+"""Models × sets → tidy tables of scores, all in standardised units (z-score).
+
+Shapes: a set gives `x_nl` (n profiles, l landmarks) and `y_nt` (n profiles, t targets); a model
+turns the one into a guess of the other.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from dgex.errors import DataError, UsageError, name_list
+from dgex.evaluate.metrics import GeneErrors, GeneScores, improvement, summary, win_rate
+from dgex.files import whole_file, write_json
+from dgex.progress import track
+
+BoolArray = NDArray[np.bool_]
+FloatBlock = NDArray[np.floating]
+
+SUMMARY_FILE, GENES_FILE, INFO_FILE = "summary.tsv", "genes.tsv.gz", "evaluation.json"
+
+_SUMMARY_TYPES: dict[str, type] = {
+    "model": str,
+    "kind": str,
+    "set": str,
+    "protocol": str,
+    "n_profiles": int,
+    "n_targets": int,
+    "n_targets_absent": int,
+    "mae": float,
+    "mae_sd": float,
+    "rmse": float,
+    "median_r": float,
+    "improvement_over_ols_percent": float,
+    "genes_won_over_ols_percent": float,
+    "n_same_gene": int,
+    "mae_other_genes": float,
+}
+_GENES_TYPES: dict[str, type] = {
+    "model": str,
+    "set": str,
+    "gene": str,
+    "symbol": str,
+    "same_gene": bool,
+    "mae": float,
+    "rmse": float,
+    "r": float,
+}
+
+
+class Predictor(Protocol):
+    """What a model must offer to be evaluated."""
+
+    @property
+    def kind(self) -> str:
+        """Which method it is: "mean", "ols", "ridge", "dgex", …."""
+
+    def predict(self, x_nl: FloatBlock) -> FloatBlock:
+        """Inferred targets, (n, t), of landmarks (n, l), both in standardised units."""
+
+
+class SetToScore(Protocol):
+    """What is read of one set of a Dataset."""
+
+    @property
+    def n(self) -> int:
+        """Number of profiles."""
+
+    @property
+    def present_t(self) -> BoolArray:
+        """Which targets were measured in this set."""
+
+    @property
+    def present_l(self) -> BoolArray:
+        """Which landmarks were measured in this set."""
+
+    def blocks(self, rows: int) -> Iterator[tuple[int, FloatBlock, FloatBlock]]:
+        """First row, landmarks and targets of each block of at most `rows` profiles."""
+
+
+class DataToScore(Protocol):
+    """What is read of a Dataset."""
+
+    @property
+    def name(self) -> str:
+        """Its folder's name."""
+
+    @property
+    def protocol(self) -> str:
+        """The protocol: paper or strict."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Identifies its content."""
+
+    @property
+    def sets(self) -> Sequence[str]:
+        """Names of its sets."""
+
+    @property
+    def landmarks(self) -> pd.DataFrame:
+        """Landmark table: index ids; columns symbol, ensembl, entrez."""
+
+    @property
+    def targets(self) -> pd.DataFrame:
+        """Target table, as `landmarks`."""
+
+    def __getitem__(self, name: str, /) -> SetToScore:
+        """One set."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Scores of models on sets.
+
+    Attributes
+    ----------
+    summary
+        A row per set and model. `mae`, `mae_sd`, `rmse` and `mae_other_genes` in standardised
+        units, as `dgex.evaluate.metrics.Summary` defines them; `n_targets` targets were scored,
+        `n_targets_absent` were not measured in the set; the two `…_over_ols_percent` columns are
+        NaN where no model of kind "ols" was given; `n_same_gene` of the scored targets are the
+        same gene as a landmark and `mae_other_genes` is the MAE over the rest.
+    genes
+        A row per set, model and scored target: `mae`, `rmse` (standardised units) and Pearson
+        `r`; `same_gene` says that the target is the same gene as a landmark.
+    info
+        What was evaluated: `dataset`, `protocol`, `fingerprint`, `n_landmarks`, `n_targets`,
+        `n_same_gene`, `reference` (the OLS model compared with, or None), `models` (name to
+        kind) and `sets` (name to counts of profiles, scored and absent targets and landmarks).
+    """
+
+    summary: pd.DataFrame
+    genes: pd.DataFrame
+    info: dict[str, Any]
+
+    def save(self, directory: Path) -> None:
+        """Write summary.tsv, genes.tsv.gz and evaluation.json into `directory`, made if needed.
+
+        Raises
+        ------
+        DataError
+            The disk is full, or the folder may not be written.
+        """
+        directory = Path(directory)
+        with whole_file(directory / SUMMARY_FILE) as partial:
+            self.summary.to_csv(partial, sep="\t", index=False)
+        with whole_file(directory / GENES_FILE) as partial:
+            # A fixed time in the gzip header: the same scores give the same bytes.
+            self.genes.to_csv(
+                partial, sep="\t", index=False, compression={"method": "gzip", "mtime": 0}
+            )
+        write_json(directory / INFO_FILE, self.info)
+
+    @classmethod
+    def load(cls, directory: Path) -> Evaluation:
+        """Read what `save` wrote; every number comes back as it was.
+
+        Raises
+        ------
+        DataError
+            A file is missing, cut off, or not one that `save` writes.
+        """
+        directory = Path(directory)
+        files = [directory / name for name in (SUMMARY_FILE, GENES_FILE, INFO_FILE)]
+        missing = [file.name for file in files if not file.is_file()]
+        if missing:
+            raise DataError(
+                f"{directory} does not hold an evaluation: no {name_list(missing)}. "
+                "Make it with `dgex evaluate`."
+            )
+        try:
+            info = json.loads(files[2].read_text("utf-8"))
+        except ValueError as error:
+            raise DataError(f"{files[2]} is not valid JSON: {error}. Evaluate again.") from error
+        summary_table = _read_table(files[0], _SUMMARY_TYPES)
+        return cls(summary=summary_table, genes=_read_table(files[1], _GENES_TYPES), info=info)
+
+
+def same_gene_t(dataset: DataToScore) -> BoolArray:
+    """Which targets, (t,), are the same gene as a landmark, by symbol, Ensembl or Entrez id.
+
+    In the paper's own maps 445 of 943 landmark genes are also targets, through other probe sets;
+    inferring them is easier than inferring a gene that was not measured.
+
+    Examples
+    --------
+    >>> from types import SimpleNamespace
+    >>> empty = {"ensembl": "", "entrez": ""}
+    >>> dataset = SimpleNamespace(
+    ...     landmarks=pd.DataFrame({"symbol": ["TP53", ""], **empty}),
+    ...     targets=pd.DataFrame({"symbol": ["MYC", "TP53", ""], **empty}),
+    ... )
+    >>> same_gene_t(dataset).tolist()
+    [False, True, False]
+    """
+    same_t = np.zeros(len(dataset.targets), dtype=bool)
+    for column in ("symbol", "ensembl", "entrez"):
+        known = set(dataset.landmarks[column].astype(str)) - {""}
+        same_t |= dataset.targets[column].astype(str).isin(known).to_numpy()
+    return same_t
+
+
+def evaluate_models(
+    dataset: DataToScore,
+    models: Mapping[str, Predictor],
+    sets: Sequence[str] | None = None,
+    block_rows: int = 1024,
+) -> Evaluation:
+    """Score models on sets of a Dataset, one pass over each set for all models.
+
+    Memory: one block of profiles and one model's prediction of it.
+
+    Parameters
+    ----------
+    dataset
+        The `Dataset` whose profiles and targets are scored.
+    models
+        Name to model. The first whose `kind` is "ols" is the one the others are compared with.
+    sets
+        Names of the sets; None takes all but "train", on which a model may be right by memory.
+    block_rows
+        Profiles held in memory at once.
+
+    Raises
+    ------
+    UsageError
+        No model, no set, a set twice or one that the Dataset does not have, `block_rows` below 1.
+    DataError
+        A set without profiles or measured targets, a measured value that is not a number, or a
+        prediction that is not a number or has the wrong shape.
+
+    Examples
+    --------
+    >>> from types import SimpleNamespace
+    >>> ids = pd.DataFrame({"symbol": ["TP53", "MYC"], "ensembl": "", "entrez": ""}, ["g1", "g2"])
+    >>> y_nt = np.array([[0.0, 1.0], [2.0, 3.0]])
+    >>> test = SimpleNamespace(n=2, present_t=np.ones(2, bool), present_l=np.ones(2, bool),
+    ...                        blocks=lambda rows: iter([(0, y_nt, y_nt)]))
+    >>> class Data(dict):
+    ...     name, protocol, fingerprint, sets = "tiny", "strict", "f00", ["test"]
+    ...     landmarks = targets = ids
+    >>> model = SimpleNamespace(kind="mean", predict=lambda x_nl: np.ones_like(x_nl))
+    >>> evaluation = evaluate_models(Data(test=test), {"mean": model})
+    >>> evaluation.summary[["model", "set", "n_profiles", "mae", "mae_sd"]]
+      model   set  n_profiles  mae  mae_sd
+    0  mean  test           2  1.0     0.0
+    """
+    chosen = _chosen_sets(dataset, sets)
+    if not models:
+        raise UsageError("There is no model to evaluate. Give at least one Model directory.")
+    if block_rows < 1:
+        raise UsageError(f"block_rows is {block_rows}; it must be at least 1.")
+    reference = next((name for name, model in models.items() if model.kind == "ols"), None)
+    same_t = same_gene_t(dataset)
+
+    summary_rows: list[dict[str, Any]] = []
+    gene_tables: list[pd.DataFrame] = []
+    set_info: dict[str, dict[str, int]] = {}
+    for set_name in chosen:
+        one = dataset[set_name]
+        present_t = np.asarray(one.present_t, dtype=bool)
+        if one.n == 0 or not present_t.any():
+            what = "no profiles" if one.n == 0 else "none of the targets"
+            raise DataError(
+                f"Set {set_name} of {dataset.name} holds {what}, so nothing can be scored. "
+                "Leave it out with --sets."
+            )
+        scores = _score_set(dataset, set_name, models, block_rows)
+        mae_ols_t = None if reference is None else scores[reference].mae_t
+        other_t = ~same_t[present_t]
+        counts = {
+            "n_profiles": one.n,
+            "n_targets": int(present_t.sum()),
+            "n_targets_absent": int((~present_t).sum()),
+        }
+        set_info[set_name] = {**counts, "n_landmarks_absent": int((~one.present_l).sum())}
+        targets = dataset.targets[present_t]
+        for name, model in models.items():
+            found = scores[name]
+            summary_rows.append(
+                {
+                    "model": name,
+                    "kind": model.kind,
+                    "set": set_name,
+                    "protocol": dataset.protocol,
+                    **counts,
+                    **_summary_row(found, mae_ols_t),
+                    "n_same_gene": int((~other_t).sum()),
+                    "mae_other_genes": float(found.mae_t[other_t].mean())
+                    if other_t.any()
+                    else math.nan,
+                }
+            )
+            gene_tables.append(
+                pd.DataFrame(
+                    {
+                        "model": name,
+                        "set": set_name,
+                        "gene": targets.index.astype(str),
+                        "symbol": targets["symbol"].astype(str).to_numpy(),
+                        "same_gene": ~other_t,
+                        "mae": found.mae_t,
+                        "rmse": found.rmse_t,
+                        "r": found.r_t,
+                    }
+                )
+            )
+    return Evaluation(
+        summary=pd.DataFrame(summary_rows, columns=list(_SUMMARY_TYPES)),
+        genes=pd.concat(gene_tables, ignore_index=True),
+        info={
+            "dataset": dataset.name,
+            "protocol": dataset.protocol,
+            "fingerprint": dataset.fingerprint,
+            "n_landmarks": len(dataset.landmarks),
+            "n_targets": len(dataset.targets),
+            "n_same_gene": int(same_t.sum()),
+            "reference": reference,
+            "models": {name: model.kind for name, model in models.items()},
+            "sets": set_info,
+        },
+    )
+
+
+def _chosen_sets(dataset: DataToScore, sets: Sequence[str] | None) -> list[str]:
+    available = list(dataset.sets)
+    chosen = [name for name in available if name != "train"] if sets is None else list(sets)
+    unknown = [name for name in chosen if name not in available]
+    if unknown:
+        raise UsageError(
+            f"{dataset.name} has no set {name_list(unknown)}. It has {name_list(available, 20)}."
+        )
+    twice = sorted({name for name in chosen if chosen.count(name) > 1})
+    if twice:
+        raise UsageError(f"Set {name_list(twice)} is asked for twice. Name each set once.")
+    if not chosen:
+        raise UsageError(f"No set of {dataset.name} is asked for. Name at least one.")
+    return chosen
+
+
+def _score_set(
+    dataset: DataToScore, set_name: str, models: Mapping[str, Predictor], block_rows: int
+) -> dict[str, GeneScores]:
+    one = dataset[set_name]
+    present_t = np.asarray(one.present_t, dtype=bool)
+    # Fancy indexing copies; where nothing is absent the blocks are used as they are.
+    scored: BoolArray | slice = slice(None) if present_t.all() else present_t
+    target_ids = dataset.targets.index
+    errors = {name: GeneErrors(int(present_t.sum())) for name in models}
+    n_blocks = math.ceil(one.n / block_rows)
+    for start, x_bl, y_bt in track(one.blocks(block_rows), f"scoring {set_name}", n_blocks):
+        y_scored_bt = y_bt[:, scored]
+        wrong_t = ~np.isfinite(y_scored_bt).all(axis=0)
+        if wrong_t.any():
+            bad = target_ids[present_t][np.flatnonzero(wrong_t)]
+            raise DataError(
+                f"Set {set_name} of {dataset.name} has values that are not numbers in "
+                f"{name_list(bad)} (profiles {start} to {start + len(y_bt) - 1}). Prepare it again."
+            )
+        for name, model in models.items():
+            y_hat_bt = np.asarray(model.predict(x_bl))
+            if y_hat_bt.shape != y_bt.shape:
+                raise DataError(
+                    f"Model {name} predicts an array of shape {y_hat_bt.shape} for set {set_name}, "
+                    f"which needs {y_bt.shape}. Was it trained on another Dataset?"
+                )
+            wrong_t = ~np.isfinite(y_hat_bt).all(axis=0)
+            if wrong_t.any():
+                bad = target_ids[np.flatnonzero(wrong_t)]
+                raise DataError(
+                    f"Model {name} predicts values that are not numbers for set {set_name}: "
+                    f"{name_list(bad)}. Train it again, with a lower learning rate if it is a net."
+                )
+            errors[name].update(y_scored_bt, y_hat_bt[:, scored])
+    return {name: gathered.scores() for name, gathered in errors.items()}
+
+
+def _summary_row(scores: GeneScores, mae_ols_t: NDArray[np.float64] | None) -> dict[str, float]:
+    overall = summary(scores)
+    better, won = math.nan, math.nan
+    if mae_ols_t is not None:
+        better = improvement(overall.mae, float(mae_ols_t.mean()))
+        won = 100.0 * win_rate(scores.mae_t, mae_ols_t)
+    return {
+        "mae": overall.mae,
+        "mae_sd": overall.mae_sd,
+        "rmse": overall.rmse,
+        "median_r": overall.median_r,
+        "improvement_over_ols_percent": better,
+        "genes_won_over_ols_percent": won,
+    }
+
+
+def _read_table(path: Path, types: Mapping[str, type]) -> pd.DataFrame:
+    """Read a table with exactly these columns; only numbers may be missing (a gene may be NA)."""
+    numbers = {column: [""] for column, kind in types.items() if kind is float}
+    try:
+        table = pd.read_csv(
+            path,
+            sep="\t",
+            compression="gzip" if path.suffix == ".gz" else None,
+            dtype=dict(types),
+            keep_default_na=False,
+            na_values=numbers,
+            float_precision="round_trip",
+        )
+    except (ValueError, EOFError, OSError, zlib.error) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise DataError(
+            f"{path} cannot be read as a table of scores: {reason}. Evaluate again."
+        ) from error
+    if list(table.columns) != list(types):
+        raise DataError(
+            f"{path} is not a table of scores: its columns are {name_list(table.columns)}. "
+            "Evaluate again."
+        )
+    return table
