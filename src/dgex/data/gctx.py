@@ -9,7 +9,6 @@ Source: Enache et al., "The GCTx format and cmap{Py, R, M, J} packages", Bioinfo
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +16,9 @@ import h5py
 import numpy as np
 import pandas as pd
 
-from dgex.data.hdf5 import RowReader, RowWriter, is_number_matrix, open_hdf5
+from dgex.data.hdf5 import RowReader, RowWriter, field_names, is_number_matrix, open_hdf5
 from dgex.data.matrix import Matrix, MatrixWriter
 from dgex.errors import DataError
-
-log = logging.getLogger("dgex")
 
 MATRIX = "/0/DATA/0/matrix"
 SAMPLES = "/0/META/COL"
@@ -66,7 +63,11 @@ class GctxMatrix(Matrix):
 
 
 class GctxWriter(MatrixWriter):
-    """Writes a GCTX file, whole or not at all; see `create_matrix`."""
+    """Writes a GCTX file, whole or not at all; see `create_matrix`.
+
+    The field ``id`` holds the ids, so a column of that name is left out if it repeats them
+    and is renamed if it does not.
+    """
 
     def __init__(
         self,
@@ -81,20 +82,14 @@ class GctxWriter(MatrixWriter):
         super().__init__(path, obs, var, dtype=dtype, overwrite=overwrite)
         self._compression = compression
         self._rows: RowWriter | None = None
-        for table, axis in ((self.obs, "sample"), (self.var, "gene")):
-            if "id" in table.columns:
-                raise DataError(
-                    f"{path}: the {axis} table has a column named id, which GCTX keeps for the "
-                    "identifiers themselves. Rename it."
-                )
 
     def _open(self, partials: list[Path]) -> None:
         file = h5py.File(partials[0], "w")
         try:
             file.attrs["version"] = np.bytes_(b"GCTX1.0")
             file.attrs["src"] = self.path.name
-            write_fields(file, SAMPLES, self.obs)
-            write_fields(file, GENES, self.var)
+            write_fields(file, SAMPLES, self.obs, self.path)
+            write_fields(file, GENES, self.var, self.path)
             shape = (len(self.obs), len(self.var))
             self._rows = RowWriter(file, MATRIX, shape, self.dtype, self._compression)
         except BaseException:
@@ -143,16 +138,11 @@ def read_fields(file: h5py.File, group_name: str, length: int, path: Path) -> pd
     return pd.DataFrame(columns, index=pd.Index(ids, dtype=object))
 
 
-def write_fields(file: h5py.File, group_name: str, table: pd.DataFrame) -> None:
+def write_fields(file: h5py.File, group_name: str, table: pd.DataFrame, path: Path) -> None:
     """Write the sample or gene table of a GCTX file: numbers as numbers, the rest as text."""
     group = file.create_group(group_name)
-    group.create_dataset("id", data=_as_bytes(list(table.index)))
-    for name in table.columns:
-        field = name.replace("/", "_")
-        if field in group:
-            raise DataError(f"{file.filename}: two columns would be called {field}. Rename one.")
-        if field != name:
-            log.warning("column %s is called %s in GCTX, where / divides groups", name, field)
+    group.create_dataset("id", data=_as_bytes(table.index.tolist()))
+    for name, field in field_names(table, "id", path).items():
         group.create_dataset(field, data=_field_array(table[name]))
 
 

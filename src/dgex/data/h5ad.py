@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,15 +11,13 @@ import h5py
 import numpy as np
 import pandas as pd
 
-from dgex.data.hdf5 import RowReader, RowWriter, is_number_matrix, open_hdf5
+from dgex.data.hdf5 import RowReader, RowWriter, field_names, is_number_matrix, open_hdf5
 from dgex.data.matrix import BLOCK_BYTES, Matrix, MatrixWriter
-from dgex.data.spool import Spool
+from dgex.data.spool import Spool, SpooledMatrix
 from dgex.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     from anndata import AnnData
-
-log = logging.getLogger("dgex")
 
 
 class AnnDataMatrix(Matrix):
@@ -74,49 +71,63 @@ class DenseMatrix(Matrix):
 
 
 class SparseMatrix(Matrix):
-    """An h5ad file whose X is sparse: CSR is read as it lies, CSC is turned round first."""
+    """An h5ad file whose X is sparse and lies sample by sample (CSR)."""
 
     def __init__(self, path: Path, file: h5py.File, obs: pd.DataFrame, var: pd.DataFrame) -> None:
-        group = file["X"]
+        self._x = SparseLines(path, file)
+        _check_shape(path, (self._x.lines, self._x.width), obs, var)
+        super().__init__(path, "h5ad", obs, var, self._x.dtype)
+
+    def _read(self, start: int, stop: int) -> np.ndarray:
+        return self._x.read(start, stop)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._x.close()
+
+
+class SparseLines:
+    """The lines of a sparse X as they lie: samples where it is CSR, genes where it is CSC."""
+
+    def __init__(self, path: Path, file: h5py.File) -> None:
+        self._path = path
         self._reader = RowReader(file, path)
-        self._values, self._indices = group["data"], group["indices"]
-        self._indptr = self._reader.read(group["indptr"], 0, len(group["indptr"]))
-        shape = tuple(int(length) for length in group.attrs["shape"])
-        _check_shape(path, shape, obs, var)
-        super().__init__(path, "h5ad", obs, var, self._values.dtype)
-        by_gene = group.attrs["encoding-type"] == "csc_matrix"
-        lines, self._width = (shape[1], shape[0]) if by_gene else shape
-        if len(self._indptr) != lines + 1 or self._indptr[-1] != len(self._values):
+        group = file["X"]
+        self._values, self._columns = group["data"], group["indices"]
+        self.dtype = self._values.dtype
+        n, g = (int(length) for length in group.attrs["shape"])
+        self.by_gene = group.attrs["encoding-type"] == "csc_matrix"
+        self.lines, self.width = (g, n) if self.by_gene else (n, g)
+        self._starts = self._reader.read(group["indptr"], 0, len(group["indptr"]))
+        fits = len(self._starts) == self.lines + 1 and self._starts[-1] == len(self._values)
+        if not fits or np.any(np.diff(self._starts) < 0):
             raise DataError(f"{path} is damaged: X/indptr does not fit X/data.")
-        self._spool: Spool | None = None
-        if by_gene:
-            self._spool = self._turn_round(lines)
 
-    def _turn_round(self, genes: int) -> Spool:
-        spool = Spool(self._width, self.dtype, turned=True)
-        step = max(1, BLOCK_BYTES // 2 // (self._width * self.dtype.itemsize))
-        for start in range(0, genes, step):
-            spool.append(self._dense(start, min(start + step, genes)))
-        return spool
-
-    def _dense(self, start: int, stop: int) -> np.ndarray:
-        first, last = int(self._indptr[start]), int(self._indptr[stop])
+    def read(self, start: int, stop: int) -> np.ndarray:
+        """Lines `start` to `stop`, dense, shape (stop - start, width)."""
+        first, last = int(self._starts[start]), int(self._starts[stop])
         values = self._reader.read(self._values, first, last)
-        columns = self._reader.read(self._indices, first, last)
-        lengths = np.diff(self._indptr[start : stop + 1])
-        x = np.zeros((stop - start, self._width), dtype=self.dtype)
+        columns = self._reader.read(self._columns, first, last)
+        if len(columns) and not 0 <= columns.min() <= columns.max() < self.width:
+            raise DataError(f"{self._path} is damaged: X/indices lie outside the matrix.")
+        lengths = np.diff(self._starts[start : stop + 1])
+        x = np.zeros((stop - start, self.width), dtype=self.dtype)
         # Entries given twice add up, as they do in scipy.
         np.add.at(x, (np.repeat(np.arange(stop - start), lengths), columns), values)
         return x
 
-    def _read(self, start: int, stop: int) -> np.ndarray:
-        return self._dense(start, stop) if self._spool is None else self._spool.read(start, stop)
+    def turned(self) -> Spool:
+        """All lines, turned round."""
+        dtype = np.float32 if self.dtype == np.float32 else np.float64
+        spool = Spool(self.width, dtype, turned=True)
+        step = max(1, BLOCK_BYTES // 2 // (self.width * self.dtype.itemsize))
+        for start in range(0, self.lines, step):
+            spool.append(self.read(start, min(start + step, self.lines)))
+        return spool
 
     def close(self) -> None:
         """Close the file."""
         self._reader.close()
-        if self._spool is not None:
-            self._spool.close()
 
 
 class H5adWriter(MatrixWriter):
@@ -135,12 +146,6 @@ class H5adWriter(MatrixWriter):
         super().__init__(path, obs, var, dtype=dtype, overwrite=overwrite)
         self._compression = compression
         self._rows: RowWriter | None = None
-        for table, axis in ((self.obs, "sample"), (self.var, "gene")):
-            if "_index" in table.columns:
-                raise DataError(
-                    f"{path}: the {axis} table has a column named _index, which h5ad keeps for "
-                    "itself. Rename it."
-                )
 
     def _open(self, partials: list[Path]) -> None:
         from anndata.io import write_elem
@@ -150,8 +155,8 @@ class H5adWriter(MatrixWriter):
             file.attrs["encoding-type"] = "anndata"
             file.attrs["encoding-version"] = "0.1.0"
             with _plain_strings():
-                write_elem(file, "obs", plain_table(self.obs))
-                write_elem(file, "var", plain_table(self.var))
+                write_elem(file, "obs", plain_table(self.obs, self.path))
+                write_elem(file, "var", plain_table(self.var, self.path))
                 for name in ("layers", "obsm", "obsp", "uns", "varm", "varp"):
                     write_elem(file, name, {})
             shape = (len(self.obs), len(self.var))
@@ -203,30 +208,29 @@ def open_h5ad(path: Path) -> Matrix:
             # anndata and h5py raise many kinds here; all mean that the tables are unreadable.
             reason = " ".join(str(error).split())
             raise DataError(f"{path}: obs or var could not be read ({reason}).") from error
-        kind = DenseMatrix if encoding is None else SparseMatrix
-        return kind(path, file, obs, var)
+        if encoding is None:
+            return DenseMatrix(path, file, obs, var)
+        if encoding == "csr_matrix":
+            return SparseMatrix(path, file, obs, var)
+        lines = SparseLines(path, file)
+        _check_shape(path, (lines.width, lines.lines), obs, var)
+        matrix = SpooledMatrix(path, "h5ad", obs, var, lines.turned())
+        lines.close()
+        return matrix
     except BaseException:
         file.close()
         raise
 
 
-def plain_table(table: pd.DataFrame) -> pd.DataFrame:
+def plain_table(table: pd.DataFrame, path: Path) -> pd.DataFrame:
     """A copy of a table in the types that every reader of h5ad knows, R's among them.
 
     Text becomes plain strings, or a categorical where entries are missing; nullable numbers
     become numpy numbers.
     """
-    columns: dict[str, Any] = {}
-    for name in table.columns:
-        column = table[name]
-        field = name.replace("/", "_")
-        if field in columns:
-            raise DataError(f"Two columns would be called {field} in h5ad. Rename one.")
-        if field != name:
-            log.warning("column %s is called %s in h5ad, where / divides groups", name, field)
-        columns[field] = _plain_column(column)
-    index = pd.Index(list(table.index), dtype=object)
-    return pd.DataFrame(columns, index=index)
+    names = field_names(table, "_index", path)
+    columns = {field: _plain_column(table[name]) for name, field in names.items()}
+    return pd.DataFrame(columns, index=pd.Index(table.index.tolist(), dtype=object))
 
 
 def _plain_column(column: pd.Series[Any]) -> Any:
@@ -243,7 +247,9 @@ def _plain_column(column: pd.Series[Any]) -> Any:
             return column.to_numpy()
         whole = pd.api.types.is_integer_dtype(column.dtype) and not missing.any()
         return column.to_numpy(dtype="int64" if whole else "float64", **_fill(whole))
-    text = [None if pd.isna(value) else str(value) for value in column.astype(object)]
+    text = [
+        None if pd.isna(value) else str(value).replace("\0", "") for value in column.astype(object)
+    ]
     if not missing.any():
         return pd.Series(text, dtype=object).to_numpy()
     names = pd.Index(sorted({value for value in text if value is not None}), dtype=object)

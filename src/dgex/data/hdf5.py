@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import h5py
 import numpy as np
+import pandas as pd
 
 from dgex.data.matrix import content_kind
 from dgex.errors import DataError, UsageError
+
+log = logging.getLogger("dgex")
 
 # Rows that share a chunk with rows read before need no second decompression.
 CACHE_BYTES = 64 * 2**20
@@ -36,6 +40,34 @@ def open_hdf5(path: Path, format_name: str) -> h5py.File:
 def is_number_matrix(item: Any) -> bool:
     """Whether an HDF5 item is a two-dimensional dataset of real numbers."""
     return isinstance(item, h5py.Dataset) and item.ndim == 2 and item.dtype.kind in "fiub"
+
+
+def field_names(table: pd.DataFrame, reserved: str, path: Path) -> dict[str, str]:
+    """Names under which a table's columns can be written, by column.
+
+    A column called `reserved` that only repeats the ids is left out; other names that HDF5
+    or the format cannot take are changed, which is logged.
+
+    Raises
+    ------
+    DataError
+        Two columns would get the same name.
+    """
+    names: dict[str, str] = {}
+    for name in table.columns:
+        field = name.replace("/", "_").replace("\0", "_")
+        if field == reserved:
+            if table[name].astype(str).tolist() == table.index.tolist():
+                continue
+            field = f"{reserved}_column"
+        if field in ("", "."):
+            field = "_"
+        if field != name:
+            log.warning("%s: column %r is written as %r", path, name, field)
+        if field in names.values():
+            raise DataError(f"{path}: two columns would be written as {field!r}. Rename one.")
+        names[name] = field
+    return names
 
 
 class RowReader:

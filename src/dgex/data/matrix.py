@@ -485,6 +485,9 @@ def clean_table(table: pd.DataFrame, axis: str, path: Path) -> pd.DataFrame:
             f"{path}: {len(empty)} of {len(ids)} {axis} ids are empty (number {name_list(empty)} "
             f"in the file's order). Give every {axis} an id."
         )
+    broken = [repr(name) for name in ids if "\0" in name]
+    if broken:
+        raise DataError(f"{path}: {axis} ids hold NUL bytes ({name_list(broken)}). Rename them.")
     index = pd.Index(ids, dtype=object, name=axis)
     if not index.is_unique:
         twice = index[index.duplicated()].unique()

@@ -7,10 +7,13 @@ sample. The spool takes the one and gives the other.
 from __future__ import annotations
 
 import tempfile
+from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
+import pandas as pd
 
+from dgex.data.matrix import Matrix
 from dgex.errors import DataError, UsageError
 
 MEMORY_BYTES = 256 * 2**20
@@ -49,10 +52,10 @@ class Spool:
         self, width: int, dtype: Any, *, turned: bool, memory_bytes: int = MEMORY_BYTES
     ) -> None:
         self._width = width
-        self._dtype = np.dtype(dtype)
+        self.dtype = np.dtype(dtype)
         self._turned = turned
         self._memory_bytes = memory_bytes
-        self._slab_rows = max(1, SLAB_BYTES // max(1, width * self._dtype.itemsize))
+        self._slab_rows = max(1, SLAB_BYTES // max(1, width * self.dtype.itemsize))
         self._pending: list[np.ndarray] = []
         self._pending_rows = 0
         self._slabs: list[np.ndarray] = []
@@ -76,7 +79,7 @@ class Spool:
             raise UsageError(f"A spool of width {self._width} was given shape {x.shape}.")
         # Thick rows that come one by one are put together, so that reading finds few pieces.
         for start in range(0, len(x), self._slab_rows):
-            piece = np.array(x[start : start + self._slab_rows], dtype=self._dtype)
+            piece = np.array(x[start : start + self._slab_rows], dtype=self.dtype)
             if self._pending_rows + len(piece) > self._slab_rows:
                 self._store()
             self._pending.append(piece)
@@ -86,12 +89,12 @@ class Spool:
         """Rows `start` to `stop`; if turned, columns, shape (stop - start, length)."""
         self._store()
         if self._turned:
-            out = np.empty((stop - start, self.length), dtype=self._dtype)
+            out = np.empty((stop - start, self.length), dtype=self.dtype)
             for slab in range(len(self._starts) - 1):
                 first, last = self._starts[slab], self._starts[slab + 1]
                 out[:, first:last] = self._part(slab, start, stop)
             return out
-        out = np.empty((stop - start, self._width), dtype=self._dtype)
+        out = np.empty((stop - start, self._width), dtype=self.dtype)
         for slab in range(len(self._starts) - 1):
             first, last = max(start, self._starts[slab]), min(stop, self._starts[slab + 1])
             if first < last:
@@ -114,7 +117,7 @@ class Spool:
         self._starts.append(self._starts[-1] + len(slab))
         self._pending_rows = 0
         slab = np.ascontiguousarray(slab.T if self._turned else slab)
-        size = self._starts[-1] * self._width * self._dtype.itemsize
+        size = self._starts[-1] * self._width * self.dtype.itemsize
         try:
             if self._file is None and size > self._memory_bytes:
                 self._file = tempfile.TemporaryFile(prefix="dgex-")  # noqa: SIM115
@@ -137,8 +140,25 @@ class Spool:
             return self._slabs[slab][start:stop]
         rows = self._starts[slab + 1] - self._starts[slab]
         line = rows if self._turned else self._width
-        out = np.empty((stop - start, line), dtype=self._dtype)
+        out = np.empty((stop - start, line), dtype=self.dtype)
         offset = self._starts[slab] * self._width + start * line
-        self._file.seek(offset * self._dtype.itemsize)
+        self._file.seek(offset * self.dtype.itemsize)
         self._file.readinto(out.reshape(-1).view(np.uint8).data)  # type: ignore[attr-defined]
         return out
+
+
+class SpooledMatrix(Matrix):
+    """A matrix that was read whole into a spool."""
+
+    def __init__(
+        self, path: Path, format: str, obs: pd.DataFrame, var: pd.DataFrame, spool: Spool
+    ) -> None:
+        super().__init__(path, format, obs, var, spool.dtype)
+        self._spool = spool
+
+    def _read(self, start: int, stop: int) -> np.ndarray:
+        return self._spool.read(start, stop)
+
+    def close(self) -> None:
+        """Free the memory or the temporary file."""
+        self._spool.close()
