@@ -43,6 +43,9 @@ class PrepareConfig:
         Drop genes that have one value in all profiles, instead of stopping.
     external_moments
         Moments by which an external set is standardised.
+    missing_landmarks
+        Fill a landmark that an external set lacks by its mean, or infer it from the landmarks
+        that are there.
     orientation
         Orientation of text tables; guessed, and the guess said, where not given.
     seed
@@ -57,10 +60,11 @@ class PrepareConfig:
     obs: Path | None = None
     split: Path | None = None
     fractions: tuple[float, float, float] = (0.8, 0.1, 0.1)
-    remove_duplicates_below: float = 0.0
+    remove_duplicates_below: float = 1.0
     log2: Literal["auto", "yes", "no"] = "auto"
     drop_constant: bool = False
     external_moments: Moments = "own"
+    missing_landmarks: Literal["mean", "infer"] = "infer"
     orientation: Orientation | None = None
     seed: int = 0
     overwrite: bool = False

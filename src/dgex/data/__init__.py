@@ -1,0 +1,1 @@
+"""From expression files to a Dataset."""

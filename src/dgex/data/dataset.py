@@ -258,6 +258,11 @@ def write_index(
     write_json(folder / "dataset.json", content)
 
 
+def write_set_genes(folder: Path, genes: pd.DataFrame) -> None:
+    """Write a set's ``genes.tsv``: ``present``, ``mean`` and ``sd``, indexed by gene id."""
+    genes.to_csv(folder / "genes.tsv", sep="\t", index_label="gene")
+
+
 def file_sizes(folder: Path) -> dict[str, int]:
     """Size in bytes of every file below `folder`, by relative path."""
     return {

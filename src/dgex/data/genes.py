@@ -122,7 +122,7 @@ def gene_table(var: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
-def read_genes(source: str | Path, var: pd.DataFrame) -> pd.DataFrame:
+def read_genes(source: str | Path | Sequence[str], var: pd.DataFrame) -> pd.DataFrame:
     """Gene table of a list of landmarks or targets.
 
     Parameters
@@ -132,6 +132,7 @@ def read_genes(source: str | Path, var: pd.DataFrame) -> pd.DataFrame:
         (GCT, GCTX, h5ad): its genes. A text file: one id a line; D-GEX's map (symbol, Ensembl id,
         comma-separated probe sets, no header); or a table with a header that names identifier
         columns such as ``symbol``, ``pr_gene_symbol``, ``ensembl``, ``entrez`` or ``pr_id``.
+        Or a sequence of ids.
     var
         Gene table of the expression file itself.
 
@@ -142,6 +143,8 @@ def read_genes(source: str | Path, var: pd.DataFrame) -> pd.DataFrame:
     UsageError
         The file or the column does not exist.
     """
+    if not isinstance(source, (str, Path)):
+        return _distinct(gene_table(pd.DataFrame(index=list(source))), "The list of genes")
     text = str(source)
     if text.startswith("var:"):
         return _genes_by_column(text.removeprefix("var:"), var)
@@ -154,11 +157,14 @@ def read_genes(source: str | Path, var: pd.DataFrame) -> pd.DataFrame:
 
         with open_matrix(path) as matrix:
             return gene_table(matrix.var)
-    table = _read_gene_text(path)
+    return _distinct(_read_gene_text(path), str(path))
+
+
+def _distinct(table: pd.DataFrame, source: str) -> pd.DataFrame:
     doubled = table.index[table.index.duplicated()].unique()
     if len(doubled):
         raise DataError(
-            f"{path} names {len(doubled)} genes more than once ({name_list(doubled)}). "
+            f"{source} names {len(doubled)} genes more than once ({name_list(doubled)}). "
             "Keep one line per gene."
         )
     return table

@@ -33,6 +33,11 @@ class QuantileReference:
         self._sum_g += np.sort(x_bg, axis=1).sum(axis=0, dtype=np.float64)
         self._n += len(x_bg)
 
+    def merge(self, other: QuantileReference) -> None:
+        """Add the profiles that another reference has seen."""
+        self._sum_g += other._sum_g
+        self._n += other._n
+
     @property
     def values_g(self) -> np.ndarray:
         """The reference, ascending, float64, shape (g,)."""

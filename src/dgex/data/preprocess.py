@@ -9,12 +9,11 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from dgex.data.genes import KINDS, Alignment, align
+from dgex.data.genes import KINDS
 from dgex.data.normalise import (
     SD_OFFSET,
     average_rank_index,
     reference_values,
-    standardise,
     unique_rank_index,
 )
 from dgex.errors import DataError
@@ -58,16 +57,6 @@ class Preprocessor:
         """Number of landmarks."""
         return len(self.landmarks)
 
-    def align(self, var: pd.DataFrame, source: str, id_column: str | None = None) -> Alignment:
-        """Find the genes in a file's gene table; DataError where no landmark is found."""
-        found = align(self.genes, var, source, id_column)
-        if not found.present_g[: self.n_landmarks].any():
-            raise DataError(
-                f"None of the {self.n_landmarks} landmarks is in {source}, so nothing can be "
-                "inferred from it. Check the panel, or name the identifiers with --id-column."
-            )
-        return found
-
     def quantile_normalise(
         self, values_bp: np.ndarray, present_g: np.ndarray, ties: Ties
     ) -> np.ndarray:
@@ -97,10 +86,6 @@ class Preprocessor:
             index_bp = average_rank_index(padded_bg)[:, present_g]
         x_bg[:, present_g] = reference_values(self.reference_g, index_bp)
         return x_bg
-
-    def standardise(self, x_bg: np.ndarray) -> np.ndarray:
-        """z-scores by the training moments, float32; missing values become 0."""
-        return standardise(x_bg, self.mean_g, self.sd_g)
 
     def infer_landmarks(self, x_bl: np.ndarray, present_l: np.ndarray) -> np.ndarray:
         """Fill absent landmarks from the present ones by ridge regression on the training set.
@@ -155,8 +140,11 @@ class Preprocessor:
 
         try:
             arrays = load_file(folder / "preprocessing.safetensors")
-            tables = [_read_gene_table(folder / f"{name}.tsv") for name in ("landmarks", "targets")]
-            loaded = cls(*tables, **{name: arrays[name] for name in _ARRAYS})
+            loaded = cls(
+                _read_gene_table(folder / "landmarks.tsv"),
+                _read_gene_table(folder / "targets.tsv"),
+                *(arrays[name] for name in _ARRAYS),
+            )
         except (OSError, SafetensorError, KeyError, ValueError) as error:
             raise DataError(f"{folder} is damaged ({error}). Make it again.") from error
         n_genes = len(loaded.landmarks) + len(loaded.targets)

@@ -1,0 +1,131 @@
+"""Which genes of an expression file are landmarks and targets, and where they are in it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from dgex.config import PrepareConfig
+from dgex.data.genes import Alignment, align, gene_table, read_genes, same_gene
+from dgex.data.matrix import Matrix
+from dgex.data.record import Record
+from dgex.data.scan import Scan
+from dgex.errors import DataError, UsageError, name_list
+
+
+def choose_genes(
+    matrix: Matrix,
+    landmarks: str | Path | Sequence[str] | None,
+    targets: str | Path | Sequence[str] | None,
+    config: PrepareConfig,
+    record: Record,
+) -> tuple[pd.DataFrame, Alignment, int]:
+    """Gene table of landmarks then targets that the matrix has, where they are, and l."""
+    if landmarks is None:
+        if "landmark" not in matrix.var.columns:
+            raise UsageError(
+                "Which genes are landmarks? Give --landmarks FILE (a list, a map, a GCT or GCTX) "
+                "or var:COLUMN, or choose a panel with dgex panel."
+            )
+        landmarks = "var:landmark"
+    landmark_table, landmark_columns = _found_genes("landmarks", landmarks, matrix, config, record)
+    if targets is None:
+        rest = np.ones(len(matrix.var), dtype=bool)
+        rest[landmark_columns.members] = False
+        if not rest.any():
+            raise DataError(f"{matrix.path} has no gene besides the landmarks to be a target.")
+        target_table = gene_table(matrix.var[rest])
+    else:
+        target_table, _ = _found_genes("targets", targets, matrix, config, record)
+    same_t = same_gene(target_table, landmark_table)
+    if same_t.any() and config.protocol == "strict":
+        names = target_table.index[same_t]
+        record.drop("target", names, "same gene as a landmark")
+        record.note(f"{len(names)} targets dropped: the same gene as a landmark (strict protocol).")
+        target_table = target_table[~same_t]
+    elif same_t.any():
+        record.note(
+            f"{same_t.sum()} of {len(target_table)} targets are the same gene as a landmark, "
+            "through other probe sets or rows; they are kept, as in D-GEX (paper protocol)."
+        )
+    if target_table.empty:
+        raise DataError("No target is left: every one is the same gene as a landmark.")
+    record.note(f"{len(landmark_table)} landmarks, {len(target_table)} targets.")
+    genes = pd.concat([landmark_table, target_table])
+    id_column = config.id_column
+    parts = [
+        align(table, matrix.var, str(matrix.path), id_column)
+        for table in (landmark_table, target_table)
+    ]
+    return genes, _joined(parts), len(landmark_table)
+
+
+def _found_genes(
+    role: str,
+    source: str | Path | Sequence[str],
+    matrix: Matrix,
+    config: PrepareConfig,
+    record: Record,
+) -> tuple[pd.DataFrame, Alignment]:
+    """Genes of a list that the matrix has, with the identifiers that the matrix adds."""
+    table = read_genes(source, matrix.var)
+    where = align(table, matrix.var, str(matrix.path), config.id_column)
+    absent = table.index[~where.present_g]
+    if len(absent):
+        record.drop(role.removesuffix("s"), absent, "not in the expression file")
+        record.note(
+            f"{len(absent)} of {len(table)} {role} are not in {matrix.path} and are left out "
+            f"({name_list(absent)})."
+        )
+    table = table[where.present_g].copy()
+    own = gene_table(matrix.var).iloc[where.members[where.starts]]
+    for kind in table.columns:
+        unknown = (table[kind] == "").to_numpy()
+        table[kind] = np.where(unknown, own[kind].to_numpy(), table[kind].to_numpy())
+    return table, where
+
+
+def _joined(parts: Sequence[Alignment]) -> Alignment:
+    first, second = parts
+    return Alignment(
+        second.column,
+        second.kind,
+        np.concatenate([first.present_g, second.present_g]),
+        np.concatenate([first.members, second.members]),
+        np.concatenate([first.starts, second.starts + len(first.members)]),
+    )
+
+
+def refuse_constant(
+    genes: pd.DataFrame,
+    alignment: Alignment,
+    n_landmarks: int,
+    found: Scan,
+    config: PrepareConfig,
+    record: Record,
+) -> tuple[pd.DataFrame, Alignment, int]:
+    """Stop at genes with one value in all profiles, or leave them out."""
+    members_constant = found.constant_p[alignment.members]
+    constant_g = np.logical_and.reduceat(members_constant, alignment.starts)
+    if not constant_g.any():
+        return genes, alignment, n_landmarks
+    names = genes.index[constant_g]
+    if not config.drop_constant:
+        raise DataError(
+            f"{len(names)} genes have one value in all profiles ({name_list(names)}), so they have "
+            "no z-score. Pass --drop-constant to leave them out."
+        )
+    record.drop("gene", names, "one value in all profiles")
+    record.note(f"{len(names)} genes dropped: one value in all profiles ({name_list(names)}).")
+    keep_g = ~constant_g
+    n_landmarks = int(keep_g[:n_landmarks].sum())
+    if n_landmarks == 0 or n_landmarks == keep_g.sum():
+        raise DataError("No landmark or no target is left without the constant genes.")
+    sizes = np.diff(np.append(alignment.starts, len(alignment.members)))
+    members = alignment.members[np.repeat(keep_g, sizes)]
+    starts = np.concatenate([[0], np.cumsum(sizes[keep_g])[:-1]]).astype(np.intp)
+    kept = Alignment(alignment.column, alignment.kind, keep_g[keep_g], members, starts)
+    return genes[keep_g], kept, n_landmarks

@@ -1,0 +1,152 @@
+"""Profiles from outside, as a model sees them: external sets, and profiles to infer."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from typing import Literal
+
+import numpy as np
+
+from dgex import progress
+from dgex.data.genes import align
+from dgex.data.matrix import Matrix
+from dgex.data.normalise import Moments, standardise
+from dgex.data.preprocess import Preprocessor, Ties
+from dgex.data.scan import scan
+from dgex.errors import DataError, name_list
+
+log = logging.getLogger("dgex")
+
+FAR_FROM_TRAINING = 4.0
+"""Median absolute z-score by training moments from which values are on another scale."""
+
+
+class Incoming:
+    """Profiles of a matrix, normalised and standardised for a model; g runs over `genes`.
+
+    Parameters
+    ----------
+    matrix
+        The profiles.
+    preprocessor
+        The model's panel, reference and training moments.
+    ties
+        Whole-transcriptome profiles: how ties are ranked when they are brought to the quantile
+        reference. None: landmark-only profiles, which have no such reference; then g = l, and
+        values on a linear scale are taken as log2(x + 1).
+    moments
+        ``own``: standardise by the profiles' own moments; ``training``: by the training moments.
+    missing_landmarks
+        ``infer`` absent landmarks from the others, or set them to the ``mean`` (0).
+    id_column
+        Column of the matrix's gene table to match by.
+
+    Attributes
+    ----------
+    genes
+        Gene table of landmarks (and targets, for whole-transcriptome profiles).
+    alignment
+        Where they are in the matrix.
+    mean_g, sd_g
+        Moments used for standardising, log2 expression.
+    n_missing
+        Missing values of genes that are present; they become 0, the mean.
+
+    Raises
+    ------
+    DataError
+        No landmark is in the matrix, or a profile has no measured landmark.
+    """
+
+    def __init__(
+        self,
+        matrix: Matrix,
+        preprocessor: Preprocessor,
+        *,
+        ties: Ties | None,
+        moments: Literal["own", "training"],
+        missing_landmarks: Literal["mean", "infer"],
+        id_column: str | None = None,
+    ) -> None:
+        self._matrix = matrix
+        self._preprocessor = preprocessor
+        self._ties = ties
+        self._infer = missing_landmarks == "infer"
+        self.genes = preprocessor.landmarks if ties is None else preprocessor.genes
+        self.alignment = align(self.genes, matrix.var, str(matrix.path), id_column)
+        n_landmarks = preprocessor.n_landmarks
+        self.present_g = self.alignment.present_g
+        self.present_l = self.present_g[:n_landmarks]
+        if not self.present_l.any():
+            raise DataError(
+                f"None of the {n_landmarks} landmarks is in {matrix.path}, so nothing can be "
+                "inferred from it. Check the panel, or name the identifiers with --id-column."
+            )
+        self.is_linear = ties is None and scan(matrix).looks_linear
+        found = self._measure()
+        n_genes = len(self.genes)
+        self.mean_g = found.mean_g if moments == "own" else preprocessor.mean_g[:n_genes]
+        self.sd_g = found.sd_g if moments == "own" else preprocessor.sd_g[:n_genes]
+        if moments == "training":
+            self._warn_of_scale(found)
+
+    def _expression_blocks(self) -> Iterator[tuple[int, np.ndarray]]:
+        """First row and log2 expression (b, g), NaN where missing or absent."""
+        for start, x_bp in self._matrix.blocks():
+            values_bp = self.alignment.gene_values(x_bp)
+            if self._ties is not None:
+                x_bg = self._preprocessor.quantile_normalise(values_bp, self.present_g, self._ties)
+            else:
+                x_bg = np.full((len(values_bp), len(self.genes)), np.nan)
+                x_bg[:, self.present_g] = np.log2(values_bp + 1) if self.is_linear else values_bp
+            yield start, x_bg
+
+    def _measure(self) -> Moments:
+        """Own moments; counts missing values and refuses profiles without landmarks."""
+        n, n_landmarks = self._matrix.shape[0], len(self.present_l)
+        moments = Moments(len(self.genes))
+        self.n_missing = 0
+        empty: list[str] = []
+        for start, x_bg in self._expression_blocks():
+            missing_bg = np.isnan(x_bg)
+            self.n_missing += int(missing_bg[:, self.present_g].sum())
+            none_b = missing_bg[:, :n_landmarks].all(axis=1)
+            empty += list(self._matrix.obs.index[start : start + len(x_bg)][none_b])
+            moments.add(x_bg)
+            progress.report("reading profiles", start + len(x_bg), n)
+        if empty:
+            raise DataError(
+                f"{len(empty)} profiles of {self._matrix.path} have no measured landmark "
+                f"({name_list(empty)}). Remove them from the file."
+            )
+        return moments
+
+    def _warn_of_scale(self, found: Moments) -> None:
+        shift_g = (found.mean_g - self.mean_g) / (self.sd_g + 1e-3)
+        typical = float(np.median(np.abs(shift_g[self.present_g])))
+        if typical > FAR_FROM_TRAINING:
+            log.warning(
+                "The genes' means are %.1f training standard deviations from the training means "
+                "(median): the profiles are on another scale. Standardise them by their own "
+                "moments (--standardize own), or give log2 expression.",
+                typical,
+            )
+
+    def blocks(self) -> Iterator[tuple[int, np.ndarray]]:
+        """Yield first row and z-scores, float32 (b, g); absent targets are 0."""
+        n_landmarks = len(self.present_l)
+        for start, x_bg in self._expression_blocks():
+            z_bg = standardise(x_bg, self.mean_g, self.sd_g)
+            if self._infer:
+                x_bl = z_bg[:, :n_landmarks]
+                z_bg[:, :n_landmarks] = self._preprocessor.infer_landmarks(x_bl, self.present_l)
+            yield start, z_bg
+
+    def landmarks_filled(self) -> str | None:
+        """A sentence on absent landmarks; None where all are there."""
+        absent = self._preprocessor.landmarks.index[~self.present_l]
+        if not len(absent):
+            return None
+        how = "inferred from the others" if self._infer else "set to 0, the mean"
+        return f"{len(absent)} absent landmarks {how} ({name_list(absent)})."

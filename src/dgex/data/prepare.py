@@ -1,0 +1,312 @@
+"""From expression files to a Dataset: the steps of D-GEX's preprocessing, in order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from dgex.config import PrepareConfig, with_options
+from dgex.data.choose import choose_genes, refuse_constant
+from dgex.data.compendium import Compendium
+from dgex.data.dataset import Dataset, write_index, write_set_genes
+from dgex.data.duplicates import near_duplicates
+from dgex.data.external import write_external
+from dgex.data.genes import Alignment
+from dgex.data.matrix import Matrix, open_matrix
+from dgex.data.preprocess import Preprocessor
+from dgex.data.record import Record
+from dgex.data.scan import Scan, scan
+from dgex.data.split import SPLITS, given_split, grouped_split, random_split
+from dgex.errors import DataError, UsageError, name_list
+from dgex.files import refuse_existing, whole_directory
+from dgex.provenance import write_run
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+
+def prepare(
+    expression: str | Path | AnnData,
+    out: str | Path,
+    *,
+    landmarks: str | Path | Sequence[str] | None = None,
+    targets: str | Path | Sequence[str] | None = None,
+    external: Mapping[str, str | Path | AnnData] | None = None,
+    config: PrepareConfig | None = None,
+    **options: Any,
+) -> Dataset:
+    """Turn an expression compendium into a Dataset that models are trained and judged on.
+
+    Near-duplicate profiles are removed, probe sets averaged to genes, profiles quantile-normalised
+    and genes standardised as in D-GEX (Chen et al. 2016, section 2.1), and the profiles split into
+    train, validation and test. Memory stays below 4 GB whatever the size of the input.
+
+    Parameters
+    ----------
+    expression
+        A matrix of profiles in any supported format (log2 expression, TPM, counts), or an AnnData.
+    out
+        Folder to write.
+    landmarks
+        Gene list, map, GCT, GCTX or ``var:COLUMN`` (see `dgex.data.genes.read_genes`), or ids.
+        Where not given, the gene table's own ``landmark`` column.
+    targets
+        The same for targets; all other genes where not given.
+    external
+        Profiles of other platforms or studies, by name; never trained on.
+    config
+        Options; see `dgex.config.PrepareConfig`.
+    **options
+        Single options, replacing those of `config`.
+
+    Returns
+    -------
+    Dataset
+        The Dataset in `out`.
+
+    Raises
+    ------
+    DataError
+        The profiles or gene lists cannot be used; the message says what to do.
+    UsageError
+        The request is wrong, or `out` exists.
+
+    Examples
+    --------
+    >>> import anndata, tempfile
+    >>> rng = np.random.default_rng(0)
+    >>> profiles = anndata.AnnData(rng.normal(8, 2, size=(40, 30)))
+    >>> dataset = prepare(profiles, tempfile.mkdtemp() + "/toy", landmarks=["0", "1", "2"])
+    >>> dataset["train"].x_nl.shape, dataset["train"].y_nt.shape
+    ((32, 3), (32, 27))
+    """
+    config = with_options(config or PrepareConfig(), options)
+    external = dict(external or {})
+    out = Path(out)
+    refuse_existing(out, config.overwrite)
+    _check_external(external)
+    record = Record()
+    with open_matrix(expression, orientation=config.orientation) as matrix:
+        obs = _sample_table(matrix, config)
+        _check_groups(obs, config)
+        n, g = matrix.shape
+        record.note(f"{matrix.path}: {n} profiles, {g} genes or probe sets ({matrix.format}).")
+        genes, alignment, n_landmarks = choose_genes(matrix, landmarks, targets, config, record)
+        found = scan(matrix)
+        genes, alignment, n_landmarks = refuse_constant(
+            genes, alignment, n_landmarks, found, config, record
+        )
+        transform = _transform(found, config, record)
+        kept_n = _without_duplicates(matrix, found, transform, config, record)
+        obs = obs[kept_n]
+        split_n = _split(obs, config, record)
+        kept_n[kept_n] = split_n != ""
+        obs, split_n = obs[split_n != ""], split_n[split_n != ""]
+        learned_n = split_n == "train" if config.protocol == "strict" else split_n != ""
+        with whole_directory(out, overwrite=config.overwrite) as folder:
+            compendium = Compendium(matrix, alignment, kept_n, learned_n, transform, folder)
+            fill_g = _fill_values(compendium, found, alignment, genes, config, record)
+            reference_g = compendium.rank(fill_g)
+            moments = compendium.moments(reference_g)
+            folders = {name: folder / "sets" / name for name in SPLITS}
+            correlation_ll = compendium.write_sets(
+                folders, split_n, reference_g, moments.mean_g, moments.sd_g, n_landmarks
+            )
+            preprocessor = Preprocessor(
+                genes.iloc[:n_landmarks],
+                genes.iloc[n_landmarks:],
+                reference_g,
+                moments.mean_g,
+                moments.sd_g,
+                correlation_ll,
+            )
+            preprocessor.save(folder / "preprocessing")
+            set_genes = pd.DataFrame(
+                {"present": True, "mean": moments.mean_g, "sd": moments.sd_g}, index=genes.index
+            )
+            for name, set_folder in folders.items():
+                obs[split_n == name].to_csv(set_folder / "obs.tsv", sep="\t")
+                write_set_genes(set_folder, set_genes)
+            for name, source in external.items():
+                write_external(
+                    name, source, folder / "sets" / name, preprocessor, config, record.note
+                )
+            record.save(folder / "dropped.tsv")
+            inputs = {"expression": expression, "landmarks": landmarks, "targets": targets}
+            inputs |= {f"external {name}": source for name, source in external.items()}
+            inputs |= {"obs": config.obs, "split": config.split}
+            write_run(folder / "run.toml", "prepare", config, inputs)
+            sets = [*SPLITS, *external]
+            write_index(folder, preprocessor, config.protocol, sets, record.notes)
+    return Dataset(out)
+
+
+def _check_external(external: Mapping[str, Any]) -> None:
+    for name, source in external.items():
+        if name in SPLITS or not name.replace("-", "").replace("_", "").isalnum():
+            raise UsageError(
+                f"--external {name}: a name of an external set has letters, digits, - and _ only "
+                f"and is none of {', '.join(SPLITS)}."
+            )
+        if isinstance(source, (str, Path)) and not Path(source).exists():
+            raise UsageError(f"--external {name}: {source}: no such file.")
+
+
+def _sample_table(matrix: Matrix, config: PrepareConfig) -> pd.DataFrame:
+    """The file's own sample table, joined with the one given."""
+    obs = matrix.obs
+    if config.obs is None:
+        return obs
+    if not config.obs.is_file():
+        raise UsageError(f"--obs {config.obs}: no such file.")
+    delimiter = "," if ".csv" in config.obs.name.lower() else "\t"
+    table = pd.read_csv(config.obs, sep=delimiter, dtype=str, keep_default_na=False, index_col=0)
+    doubled = table.index[table.index.duplicated()].unique()
+    if len(doubled):
+        raise DataError(f"{config.obs} names samples more than once: {name_list(doubled)}.")
+    absent = obs.index.difference(table.index, sort=False)
+    if len(absent):
+        raise DataError(
+            f"{len(absent)} of {len(obs)} samples are not in {config.obs} ({name_list(absent)}). "
+            "Its first column must hold the sample ids."
+        )
+    others = obs.drop(columns=[column for column in obs if column in table])
+    return others.join(table.loc[obs.index])
+
+
+def _check_groups(obs: pd.DataFrame, config: PrepareConfig) -> None:
+    column = config.group_by
+    if column is None:
+        return
+    if column not in obs:
+        raise UsageError(
+            f"--group-by {column}: the sample table has no such column; "
+            f"it has {name_list(obs.columns) or 'none'}. Give a table with --obs."
+        )
+    values = obs[column]
+    missing = obs.index[values.isna() | (values.astype(str) == "")]
+    if len(missing):
+        raise DataError(
+            f"{len(missing)} samples have no {column} to group by ({name_list(missing)}). "
+            "Fill it in, or leave them out of the file."
+        )
+
+
+def _log2(x_bg: np.ndarray) -> np.ndarray:
+    return np.log2(x_bg + 1)
+
+
+def _unchanged(x_bg: np.ndarray) -> np.ndarray:
+    return x_bg
+
+
+def _transform(found: Scan, config: PrepareConfig, record: Record) -> Any:
+    if config.log2 == "no" or (config.log2 == "auto" and not found.looks_linear):
+        return _unchanged
+    low, high = float(np.nanmin(found.low_p)), float(np.nanmax(found.high_p))
+    if low < 0:
+        raise DataError(f"--log2 yes: the least value is {low:g}, and log2(x + 1) needs x >= 0.")
+    reason = "as asked" if config.log2 == "yes" else f"the greatest value, {high:g}, is no log2"
+    record.note(f"Values are taken as log2(x + 1): {reason}.")
+    return _log2
+
+
+def _without_duplicates(
+    matrix: Matrix, found: Scan, transform: Any, config: PrepareConfig, record: Record
+) -> np.ndarray:
+    """Which profiles are kept, shape (n,)."""
+    kept_n = np.ones(matrix.shape[0], dtype=bool)
+    threshold = config.remove_duplicates_below
+    if threshold <= 0:
+        record.note("Near-duplicate profiles were not looked for.")
+        return kept_n
+    complete_p = found.n_missing_p == 0
+    if not complete_p.any():
+        raise DataError(
+            "Every gene has missing values, so duplicates cannot be looked for. "
+            "Pass --remove-duplicates-below 0."
+        )
+    pairs = near_duplicates(matrix, threshold, complete_p, transform)
+    kept_n[pairs["row"]] = False
+    ids = matrix.obs.index
+    for row, earlier, distance in pairs.itertuples(index=False):
+        reason = f"distance {distance:.4g} to {ids[earlier]}"
+        record.drop("profile", [ids[row]], reason)
+    left_out = int((~complete_p).sum())
+    over = f" over {complete_p.sum()} genes or probe sets" + (
+        f" ({left_out} with missing values left out)" if left_out else ""
+    )
+    record.note(
+        f"{len(pairs)} near-duplicate profiles dropped: closer than {threshold:g} to an earlier "
+        f"one{over}."
+    )
+    return kept_n
+
+
+def _split(obs: pd.DataFrame, config: PrepareConfig, record: Record) -> np.ndarray:
+    if config.split is not None:
+        split_n = given_split(config.split, list(obs.index))
+        unnamed = obs.index[split_n == ""]
+        if len(unnamed):
+            record.drop("profile", unnamed, "not in the split table")
+            record.note(f"{len(unnamed)} profiles dropped: not in the split table.")
+        how = f"as given in {config.split}"
+        if config.group_by is not None:
+            how += _shared_groups(obs[config.group_by].to_numpy(), split_n)
+    elif config.group_by is not None:
+        groups = obs[config.group_by].astype(str).to_numpy()
+        split_n = grouped_split(groups, config.fractions, seed=config.seed)
+        how = f"by {config.group_by}: {len(set(groups))} groups, none in two splits"
+    else:
+        split_n = random_split(len(obs), config.fractions, seed=config.seed)
+        how = "at random"
+        if config.protocol == "strict":
+            how += ", without groups (--group-by): profiles of one study may be in two splits"
+    counts = ", ".join(f"{(split_n == name).sum()} {name}" for name in SPLITS)
+    record.note(f"Split {how}: {counts}.")
+    return split_n
+
+
+def _shared_groups(groups: np.ndarray, split_n: np.ndarray) -> str:
+    named = split_n != ""
+    table = pd.crosstab(groups[named], split_n[named])
+    shared = table.index[(table > 0).sum(axis=1) > 1]
+    if len(shared):
+        raise DataError(
+            f"The split table puts {len(shared)} groups into more than one split "
+            f"({name_list(shared)}). Mend it, or leave out --group-by."
+        )
+    return ", no group in two splits"
+
+
+def _fill_values(
+    compendium: Compendium,
+    found: Scan,
+    alignment: Alignment,
+    genes: pd.DataFrame,
+    config: PrepareConfig,
+    record: Record,
+) -> np.ndarray | None:
+    """Training means for missing values, shape (g,); None where no used column lacks any."""
+    unused = found.n_missing_p.sum() - found.n_missing_p[np.unique(alignment.members)].sum()
+    if unused:
+        record.note(f"{unused} missing values are in probe sets or rows that no gene uses.")
+    if not found.n_missing_p[alignment.members].any():
+        return None
+    mean_g, n_missing_g = compendium.training_means()
+    never = genes.index[np.isnan(mean_g)]
+    if len(never):
+        raise DataError(
+            f"{len(never)} genes have no measured value to learn from ({name_list(never)}). "
+            "Take them out of the landmark or target list."
+        )
+    touched = genes.index[n_missing_g > 0]
+    record.note(
+        f"{n_missing_g.sum()} missing values of {len(touched)} genes imputed by the gene's "
+        f"training mean ({name_list(touched)})."
+    )
+    return mean_g

@@ -1,0 +1,63 @@
+"""What made a folder: resolved options, versions, and hashes of the inputs, as ``run.toml``."""
+
+from __future__ import annotations
+
+import dataclasses
+import platform
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from dgex.files import sha256_of, write_toml
+
+_PACKAGES = ("dgex-torch", "numpy", "scipy", "pandas", "h5py", "anndata", "torch", "scikit-learn")
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python, dgex and the packages it computes with."""
+    found = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def write_run(path: Path, verb: str, config: Any, inputs: Mapping[str, Any]) -> None:
+    """Write ``run.toml``.
+
+    Parameters
+    ----------
+    path
+        The file to write.
+    verb
+        What was done: ``prepare``, ``train``, ``evaluate`` or ``predict``.
+    config
+        The frozen dataclass of resolved options.
+    inputs
+        What it was done to, by role: files are named with their SHA-256, other values by their
+        text; None is left out.
+    """
+    described = {}
+    for role, source in inputs.items():
+        if source is None:
+            continue
+        if isinstance(source, (str, Path)) and Path(source).is_file():
+            described[role] = {"path": str(source), "sha256": sha256_of(Path(source))}
+        elif isinstance(source, (str, Path)):
+            described[role] = {"name": str(source)}
+        else:
+            described[role] = {"name": type(source).__name__}
+    write_toml(
+        path,
+        {
+            "verb": verb,
+            "made": datetime.now(UTC).isoformat(timespec="seconds"),
+            "options": dataclasses.asdict(config),
+            "inputs": described,
+            "versions": versions(),
+        },
+    )
