@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from dgex.data.panel import choose_panel
     from dgex.data.prepare import prepare
     from dgex.errors import DataError, DgexError, UsageError
-    from dgex.evaluate.evaluate import evaluate
+    from dgex.evaluation.verb import evaluate
+    from dgex.inference import predict
     from dgex.models.bundle import Bundle
     from dgex.models.fit import train
-    from dgex.predict import predict
 
 __version__ = "0.1.0"
 
@@ -30,9 +30,9 @@ _HOME = {
     "UsageError": "dgex.errors",
     "choose_panel": "dgex.data.panel",
     "create_matrix": "dgex.data.matrix",
-    "evaluate": "dgex.evaluate.evaluate",
+    "evaluate": "dgex.evaluation.verb",
     "open_matrix": "dgex.data.matrix",
-    "predict": "dgex.predict",
+    "predict": "dgex.inference",
     "prepare": "dgex.data.prepare",
     "train": "dgex.models.fit",
 }

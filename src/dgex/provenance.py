@@ -26,7 +26,13 @@ def versions() -> dict[str, str]:
     return found
 
 
-def write_run(path: Path, verb: str, config: Any, inputs: Mapping[str, Any]) -> None:
+def write_run(
+    path: Path,
+    verb: str,
+    config: Any,
+    inputs: Mapping[str, Any],
+    resolved: Mapping[str, Any] | None = None,
+) -> None:
     """Write ``run.toml``.
 
     Parameters
@@ -40,6 +46,8 @@ def write_run(path: Path, verb: str, config: Any, inputs: Mapping[str, Any]) -> 
     inputs
         What it was done to, by role: files are named with their SHA-256, other values by their
         text; None is left out.
+    resolved
+        What the program chose by itself.
     """
     described = {}
     for role, source in inputs.items():
@@ -58,6 +66,7 @@ def write_run(path: Path, verb: str, config: Any, inputs: Mapping[str, Any]) -> 
             "made": datetime.now(UTC).isoformat(timespec="seconds"),
             "options": dataclasses.asdict(config),
             "inputs": described,
+            **({"resolved": resolved} if resolved else {}),
             "versions": versions(),
         },
     )

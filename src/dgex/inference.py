@@ -1,0 +1,247 @@
+"""Stream any number of profiles through a Model, into a file or an AnnData."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from dgex import progress
+from dgex.config import PredictConfig, with_options
+from dgex.data.genes import align
+from dgex.data.incoming import Incoming
+from dgex.data.matrix import Matrix, create_matrix, matrix_ending, open_matrix
+from dgex.data.preprocess import Preprocessor, Ties
+from dgex.errors import DataError, UsageError
+from dgex.files import refuse_existing
+from dgex.models.bundle import Bundle
+from dgex.provenance import write_run
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+log = logging.getLogger("dgex")
+
+OWN_MOMENTS_FROM = 20
+"""Profiles from which a file's own moments are trusted."""
+
+WHOLE_FROM = 0.8
+"""Share of a Model's genes from which a profile can be ranked as a whole transcriptome."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How the profiles of one file are read: the choices made, for the user to see.
+
+    Attributes
+    ----------
+    input
+        ``whole`` or ``landmarks``.
+    ties
+        How whole-transcriptome profiles are ranked; None for landmark-only ones.
+    moments
+        ``own`` or ``training``.
+    """
+
+    input: Literal["whole", "landmarks"]
+    ties: Ties | None
+    moments: Literal["own", "training"]
+
+
+def predict(
+    model: str | Path | Bundle,
+    profiles: str | Path | AnnData,
+    out: str | Path | None = None,
+    *,
+    config: PredictConfig | None = None,
+    **options: Any,
+) -> AnnData | Path:
+    """Infer the target genes of profiles.
+
+    Whole-transcriptome profiles are brought to the Model's quantile reference and standardised.
+    A landmark-only file has no such reference: its genes are standardised by their own moments,
+    as D-GEX did for L1000 (Chen et al. 2016, section 3.4), or by the training moments. The choice
+    is logged.
+
+    Parameters
+    ----------
+    model
+        Model directory, or a loaded one.
+    profiles
+        A matrix in any supported format, or an AnnData; sample order is kept.
+    out
+        GCTX, GCT, h5ad, TSV, CSV, parquet or npy file to write, with ``<out>.run.toml`` beside
+        it. None returns an AnnData instead, which holds everything in memory.
+    config
+        Options; see `dgex.config.PredictConfig`.
+    **options
+        Single options, replacing those of `config`.
+
+    Returns
+    -------
+    anndata.AnnData or pathlib.Path
+        The inferred profiles (n samples, landmarks then targets), or `out`. The column ``source``
+        of the gene table says ``measured``, ``filled`` (an absent landmark) or ``inferred``.
+
+    Raises
+    ------
+    DataError
+        The profiles hold none of the landmarks or cannot be read.
+    UsageError
+        The request is wrong, or `out` exists.
+    """
+    config = with_options(config or PredictConfig(), options)
+    if out is not None:
+        out = Path(out)
+        refuse_existing(out, config.overwrite)
+        if matrix_ending(out) is None:
+            raise UsageError(
+                f"{out}: name a .gctx, .gct, .h5ad, .tsv, .csv, .parquet or .npy file."
+            )
+    bundle = model if isinstance(model, Bundle) else Bundle.load(model, weights=config.weights)
+    preprocessor = bundle.preprocessor
+    with open_matrix(profiles, orientation=config.orientation) as matrix:
+        plan = plan_input(matrix, preprocessor, config)
+        incoming = Incoming(
+            matrix,
+            preprocessor,
+            ties=plan.ties,
+            moments=plan.moments,
+            missing_landmarks=config.missing_landmarks,
+            id_column=config.id_column,
+        )
+        notes = _notes(matrix, plan, incoming, preprocessor, config)
+        for note in notes:
+            log.info("%s", note)
+        var = _output_genes(preprocessor, incoming.present_l, config)
+        blocks = _output_blocks(bundle, incoming, config)
+        n = matrix.shape[0]
+        if out is None:
+            return _as_anndata(blocks, matrix.obs, var, plan, notes)
+        with create_matrix(out, matrix.obs, var, overwrite=config.overwrite) as writer:
+            for start, y_bg in blocks:
+                writer.write(y_bg)
+                progress.report("inferring", start + len(y_bg), n)
+    inputs = {"model": bundle.path, "profiles": profiles}
+    write_run(
+        out.with_name(out.name + ".run.toml"),
+        "predict",
+        config,
+        inputs,
+        resolved={**dataclasses.asdict(plan), "notes": notes},
+    )
+    return out
+
+
+def plan_input(matrix: Matrix, preprocessor: Preprocessor, config: PredictConfig) -> Plan:
+    """Tell whole-transcriptome from landmark-only profiles, and choose how to standardise them.
+
+    Profiles that hold at least four fifths of the Model's genes are whole. If they hold every
+    gene they are ranked and standardised as the training profiles were; if some are absent they
+    come from another platform, and are treated as D-GEX treats external sets.
+    """
+    found = align(preprocessor.genes, matrix.var, str(matrix.path), config.id_column)
+    share = float(found.present_g.mean())
+    whole = share >= WHOLE_FROM if config.input == "auto" else config.input == "whole"
+    if config.ties is not None and not whole:
+        raise UsageError("--ties is for whole-transcriptome profiles; these are landmarks only.")
+    n = matrix.shape[0]
+    same_platform = whole and bool(found.present_g.all())
+    moments = config.standardize
+    if moments is None:
+        moments = "training" if same_platform or n < OWN_MOMENTS_FROM else "own"
+    if moments == "own" and n < 2:
+        raise UsageError("--standardize own needs at least 2 profiles; this file has one.")
+    if not whole:
+        return Plan("landmarks", None, moments)
+    return Plan("whole", config.ties or ("average" if same_platform else "unique"), moments)
+
+
+def _notes(
+    matrix: Matrix,
+    plan: Plan,
+    incoming: Incoming,
+    preprocessor: Preprocessor,
+    config: PredictConfig,
+) -> list[str]:
+    """What was found and chosen, one sentence each."""
+    n, n_landmarks = matrix.shape[0], preprocessor.n_landmarks
+    found = incoming.alignment
+    if plan.input == "whole":
+        measured = f"{incoming.present_g.sum()} of {len(incoming.present_g)} genes"
+        kind = "whole-transcriptome"
+    else:
+        measured = f"{incoming.present_l.sum()} of {n_landmarks} landmarks"
+        kind = "landmark-only"
+    notes = [
+        f"{matrix.path}: {n} {kind} profiles, {measured} found by {found.column} ({found.kind})."
+    ]
+    if plan.ties is not None:
+        notes.append(f"Quantile-normalised to the Model's reference, ties: {plan.ties}.")
+    elif incoming.is_linear:
+        notes.append("Values look linear and are taken as log2(x + 1).")
+    whose = "the file's own" if plan.moments == "own" else "the training"
+    notes.append(f"Standardised gene by gene by {whose} moments (--standardize).")
+    filled = incoming.landmarks_filled()
+    if filled:
+        notes.append(filled)
+    if incoming.n_missing:
+        notes.append(f"{incoming.n_missing} missing values set to the gene's mean.")
+    units = "standardised (z-score)" if config.units == "standardised" else "log2 expression"
+    notes.append(f"Output units: {units}.")
+    return notes
+
+
+def _output_genes(
+    preprocessor: Preprocessor, present_l: np.ndarray, config: PredictConfig
+) -> pd.DataFrame:
+    """Gene table of the output; ids are unique, also where a target is a landmark's gene."""
+    targets = preprocessor.targets.assign(role="target", source="inferred")
+    if config.genes == "targets":
+        return targets
+    landmarks = preprocessor.landmarks.assign(
+        role="landmark", source=np.where(present_l, "measured", "filled")
+    )
+    twice = targets.index.isin(landmarks.index)
+    targets.index = pd.Index(np.where(twice, targets.index + ":target", targets.index))
+    return pd.concat([landmarks, targets])
+
+
+def _output_blocks(
+    bundle: Bundle, incoming: Incoming, config: PredictConfig
+) -> Iterator[tuple[int, np.ndarray]]:
+    """First row and output (b, genes of the output), float32."""
+    preprocessor = bundle.preprocessor
+    n_landmarks = preprocessor.n_landmarks
+    for start, z_bg in incoming.blocks():
+        x_bl = np.ascontiguousarray(z_bg[:, :n_landmarks])
+        y_bt = bundle.model.predict(x_bl)
+        if config.units == "expression":
+            x_bl = preprocessor.expression(x_bl, slice(0, n_landmarks))
+            y_bt = preprocessor.expression(y_bt, slice(n_landmarks, None))
+        yield start, y_bt if config.genes == "targets" else np.hstack([x_bl, y_bt])
+
+
+def _as_anndata(
+    blocks: Iterator[tuple[int, np.ndarray]],
+    obs: pd.DataFrame,
+    var: pd.DataFrame,
+    plan: Plan,
+    notes: list[str],
+) -> AnnData:
+    from anndata import AnnData
+
+    values = np.empty((len(obs), len(var)), dtype=np.float32)
+    for start, y_bg in blocks:
+        values[start : start + len(y_bg)] = y_bg
+        progress.report("inferring", start + len(y_bg), len(obs))
+    if not np.isfinite(values).all():
+        raise DataError("The Model infers values that are not numbers. Train it again.")
+    uns = {"dgex": {"input": plan.input, "moments": plan.moments, "notes": notes}}
+    return AnnData(values, obs=obs.copy(), var=var, uns=uns)
