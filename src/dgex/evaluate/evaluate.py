@@ -9,10 +9,10 @@ from __future__ import annotations
 import json
 import math
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -22,6 +22,9 @@ from dgex.errors import DataError, UsageError, name_list
 from dgex.evaluate.metrics import GeneErrors, GeneScores, improvement, summary, win_rate
 from dgex.files import whole_file, write_json
 from dgex.progress import track
+
+if TYPE_CHECKING:
+    from dgex.data.dataset import Dataset
 
 BoolArray = NDArray[np.bool_]
 FloatBlock = NDArray[np.floating]
@@ -66,56 +69,6 @@ class Predictor(Protocol):
 
     def predict(self, x_nl: FloatBlock) -> FloatBlock:
         """Inferred targets, (n, t), of landmarks (n, l), both in standardised units."""
-
-
-class SetToScore(Protocol):
-    """What is read of one set of a Dataset."""
-
-    @property
-    def n(self) -> int:
-        """Number of profiles."""
-
-    @property
-    def present_t(self) -> BoolArray:
-        """Which targets were measured in this set."""
-
-    @property
-    def present_l(self) -> BoolArray:
-        """Which landmarks were measured in this set."""
-
-    def blocks(self, rows: int) -> Iterator[tuple[int, FloatBlock, FloatBlock]]:
-        """First row, landmarks and targets of each block of at most `rows` profiles."""
-
-
-class DataToScore(Protocol):
-    """What is read of a Dataset."""
-
-    @property
-    def name(self) -> str:
-        """Its folder's name."""
-
-    @property
-    def protocol(self) -> str:
-        """The protocol: paper or strict."""
-
-    @property
-    def fingerprint(self) -> str:
-        """Identifies its content."""
-
-    @property
-    def sets(self) -> Sequence[str]:
-        """Names of its sets."""
-
-    @property
-    def landmarks(self) -> pd.DataFrame:
-        """Landmark table: index ids; columns symbol, ensembl, entrez."""
-
-    @property
-    def targets(self) -> pd.DataFrame:
-        """Target table, as `landmarks`."""
-
-    def __getitem__(self, name: str, /) -> SetToScore:
-        """One set."""
 
 
 @dataclass(frozen=True)
@@ -186,7 +139,7 @@ class Evaluation:
         return cls(summary=summary_table, genes=_read_table(files[1], _GENES_TYPES), info=info)
 
 
-def same_gene_t(dataset: DataToScore) -> BoolArray:
+def same_gene_t(dataset: Dataset) -> BoolArray:
     """Which targets, (t,), are the same gene as a landmark, by symbol, Ensembl or Entrez id.
 
     In the paper's own maps 445 of 943 landmark genes are also targets, through other probe sets;
@@ -211,7 +164,7 @@ def same_gene_t(dataset: DataToScore) -> BoolArray:
 
 
 def evaluate_models(
-    dataset: DataToScore,
+    dataset: Dataset,
     models: Mapping[str, Predictor],
     sets: Sequence[str] | None = None,
     block_rows: int = 1024,
@@ -332,7 +285,7 @@ def evaluate_models(
     )
 
 
-def _chosen_sets(dataset: DataToScore, sets: Sequence[str] | None) -> list[str]:
+def _chosen_sets(dataset: Dataset, sets: Sequence[str] | None) -> list[str]:
     available = list(dataset.sets)
     chosen = [name for name in available if name != "train"] if sets is None else list(sets)
     unknown = [name for name in chosen if name not in available]
@@ -349,7 +302,7 @@ def _chosen_sets(dataset: DataToScore, sets: Sequence[str] | None) -> list[str]:
 
 
 def _score_set(
-    dataset: DataToScore, set_name: str, models: Mapping[str, Predictor], block_rows: int
+    dataset: Dataset, set_name: str, models: Mapping[str, Predictor], block_rows: int
 ) -> dict[str, GeneScores]:
     one = dataset[set_name]
     present_t = np.asarray(one.present_t, dtype=bool)
