@@ -74,6 +74,8 @@ def open_gct(path: Path) -> Matrix:
         name: infer_column([cells[place] for cells in heads])
         for place, name in enumerate(fields, start=1)
     }
+    if len(columns) != len(fields):
+        raise DataError(f"{path}: two of its {len(fields)} gene fields have one name. Rename one.")
     var = pd.DataFrame(columns, index=[cells[0] for cells in heads])
     return SpooledMatrix(path, f"GCT {version}", obs, var, spool)
 

@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 import pandas as pd
 
-from dgex.data.matrix import content_kind
+from dgex.data.checks import content_kind
 from dgex.errors import DataError, UsageError
 
 log = logging.getLogger("dgex")

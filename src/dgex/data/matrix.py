@@ -7,7 +7,6 @@ and written in blocks of rows, so that its size on disk does not matter.
 from __future__ import annotations
 
 import contextlib
-import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -17,28 +16,22 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 import numpy as np
 import pandas as pd
 
+from dgex.data.checks import (
+    ENDINGS,
+    GZIP_ENDINGS,
+    clean_table,
+    matrix_ending,
+    refuse_infinite,
+)
 from dgex.errors import DataError, UsageError, name_list
 from dgex.files import refuse_existing, whole_file
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
-log = logging.getLogger("dgex")
 
 BLOCK_BYTES = 64 * 2**20
-ENDINGS = (".gctx", ".gct", ".h5ad", ".tsv", ".txt", ".csv", ".parquet", ".npy")
-GZIP_ENDINGS = (".gct", ".tsv", ".txt", ".csv")
 ORIENTATIONS = ("genes-by-samples", "samples-by-genes")
-
-_SIGNATURES = {
-    b"\x89HDF\r\n\x1a\n": "an HDF5 file",
-    b"\x1f\x8b": "a gzip file",
-    b"PAR1": "a parquet file",
-    b"\x93NUMPY": "a NumPy array",
-    b"PK\x03\x04": "a zip archive (a spreadsheet?)",
-    b"#1.2": "a GCT text file",
-    b"#1.3": "a GCT text file",
-}
 
 
 class Matrix(ABC):
@@ -344,9 +337,9 @@ def open_matrix(source: str | Path | AnnData, *, orientation: str | None = None)
         from dgex.data.h5ad import open_h5ad
 
         return open_h5ad(path)
-    from dgex.data.npy import open_npy
+    from dgex.data.npy import NpyMatrix
 
-    return open_npy(path)
+    return NpyMatrix(path)
 
 
 def create_matrix(
@@ -440,86 +433,6 @@ def create_matrix(
     if wrong := sorted(set(given) - takes):
         raise UsageError(f"{path}: a {ending} file takes no {name_list(wrong)}.")
     return writer(path, obs, var, dtype=dtype, overwrite=overwrite, **given)
-
-
-def matrix_ending(path: Path) -> str | None:
-    """The format's ending of a file name, without .gz; None where it is no matrix's.
-
-    Examples
-    --------
-    >>> matrix_ending(Path("GSE1.GCT.gz")), matrix_ending(Path("notes.docx"))
-    ('.gct', None)
-    """
-    name = path.name.lower()
-    endings: tuple[str, ...] = ENDINGS
-    if name.endswith(".gz"):
-        name, endings = name.removesuffix(".gz"), GZIP_ENDINGS
-    return next((ending for ending in endings if name.endswith(ending)), None)
-
-
-def content_kind(path: Path) -> str:
-    """What the first bytes of a file say it is, in words, for messages."""
-    with open(path, "rb") as handle:
-        head = handle.read(4096)
-    if not head:
-        return "an empty file"
-    for signature, kind in _SIGNATURES.items():
-        if head.startswith(signature):
-            return kind
-    return "binary data" if b"\0" in head else "plain text"
-
-
-def clean_table(table: pd.DataFrame, axis: str, path: Path) -> pd.DataFrame:
-    """A copy of `table` whose index holds unique, non-empty strings and is called `axis`.
-
-    Raises
-    ------
-    DataError
-        Ids are empty or duplicated.
-    """
-    gone = pd.isna(table.index)
-    ids = ["" if gone[row] else str(name) for row, name in enumerate(table.index)]
-    empty = [str(row + 1) for row, name in enumerate(ids) if not name.strip()]
-    if empty:
-        raise DataError(
-            f"{path}: {len(empty)} of {len(ids)} {axis} ids are empty (number {name_list(empty)} "
-            f"in the file's order). Give every {axis} an id."
-        )
-    broken = [repr(name) for name in ids if "\0" in name]
-    if broken:
-        raise DataError(f"{path}: {axis} ids hold NUL bytes ({name_list(broken)}). Rename them.")
-    index = pd.Index(ids, dtype=object, name=axis)
-    if not index.is_unique:
-        twice = index[index.duplicated()].unique()
-        raise DataError(
-            f"{path}: {len(twice)} {axis} ids occur more than once ({name_list(twice)}). "
-            f"Make the {axis} ids unique."
-        )
-    clean = table.copy()
-    clean.index = index
-    names = [str(name) for name in clean.columns]
-    if len(set(names)) != len(names):
-        twice_named = sorted({name for name in names if names.count(name) > 1})
-        raise DataError(
-            f"{path}: {axis} columns occur more than once ({name_list(twice_named)}). Rename them."
-        )
-    clean.columns = pd.Index(names, dtype=object)
-    return clean
-
-
-def refuse_infinite(x_bg: np.ndarray, samples: pd.Index, genes: pd.Index, path: Path) -> None:
-    """Raise DataError naming the first infinite value of a block."""
-    # The sum of absolute values is finite or NaN in nearly every block: one pass, no mask.
-    with np.errstate(over="ignore", invalid="ignore"):
-        if np.isfinite(np.sum(x_bg)):
-            return
-    row_col = np.argwhere(np.isinf(x_bg))
-    if len(row_col):
-        row, col = row_col[0]
-        raise DataError(
-            f"{path}: the value of sample {samples[row]}, gene {genes[col]} is infinite "
-            f"({len(row_col)} such values in this block). Make it a number or NA."
-        )
 
 
 def _refuse_orientation(orientation: str | None, what: str) -> None:
