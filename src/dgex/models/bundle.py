@@ -1,0 +1,248 @@
+"""The Model directory: weights, how profiles are prepared for them, and where they come from.
+
+It holds ``model.json``, ``weights.safetensors`` (the best on validation), perhaps
+``weights-<set>.safetensors`` (the best on an external set), ``preprocessing/``, ``run.toml``,
+``README.md`` (the model card) and, for nets, ``training.tsv``.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from dgex.data.dataset import check_files, file_sizes
+from dgex.data.preprocess import Preprocessor
+from dgex.errors import DataError, UsageError, name_list
+from dgex.files import write_json
+from dgex.models.base import Model
+from dgex.models.card import model_card
+from dgex.models.checkpoint import CHECKPOINT_FILE, Best
+from dgex.models.dgex_net import DGEX
+from dgex.models.linear import OLS, MeanModel, Ridge
+from dgex.provenance import write_run
+
+if TYPE_CHECKING:
+    from dgex.config import TrainConfig
+    from dgex.data.dataset import Dataset
+
+FORMAT_VERSION = 1
+MODEL_FILE, LOG_FILE = "model.json", "training.tsv"
+REMEDY = "Train the Model again."
+
+KINDS: dict[str, type[Model]] = {"mean": MeanModel, "ols": OLS, "ridge": Ridge, "dgex": DGEX}
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A trained Model with all that it needs to infer profiles.
+
+    Attributes
+    ----------
+    path
+        Its directory.
+    kind
+        ``mean``, ``ols``, ``ridge`` or ``dgex``.
+    model
+        What infers targets from landmarks.
+    preprocessor
+        What brings profiles to the units that `model` takes.
+    protocol
+        Protocol of the Dataset it was trained on.
+    dataset_name, dataset_fingerprint
+        That Dataset.
+    training_log
+        A row per epoch (see `dgex.models.train.Trained`); None for models without epochs.
+    weights
+        Name of the set on which these weights were the best.
+    weights_available
+        Names of the sets for which there are weights.
+    info
+        Content of ``model.json``.
+    """
+
+    path: Path
+    kind: str
+    model: Model
+    preprocessor: Preprocessor
+    protocol: str
+    dataset_name: str
+    dataset_fingerprint: str
+    training_log: pd.DataFrame | None
+    weights: str
+    weights_available: tuple[str, ...]
+    info: dict[str, Any]
+
+    def predict(self, x_nl: np.ndarray) -> np.ndarray:
+        """Inferred targets (n, t) of landmarks (n, l), both in standardised units."""
+        return self.model.predict(x_nl)
+
+    @classmethod
+    def load(cls, path: Path | str, weights: str = "validation") -> Bundle:
+        """Read a Model directory.
+
+        Parameters
+        ----------
+        path
+            The directory.
+        weights
+            Name of the set on which the weights to take were the best.
+
+        Raises
+        ------
+        UsageError
+            There is no such directory, or no such weights in it.
+        DataError
+            It is not a whole Model: a file is missing, cut off, damaged or does not fit.
+        """
+        path = Path(path)
+        info = _read_info(path)
+        check_files(path, info["files"], REMEDY)
+        preprocessor = Preprocessor.load(path / "preprocessing")
+        available = tuple(info["weights"])
+        if weights not in available:
+            raise UsageError(
+                f"{path} has no weights chosen on {weights}; it has {name_list(available)}."
+            )
+        weights_path = path / info["weights"][weights]["file"]
+        model = _read_model(KINDS[info["kind"]], weights_path, info["settings"])
+        genes = len(preprocessor.landmarks), len(preprocessor.targets)
+        if (model.n_landmarks, model.n_targets) != genes:
+            raise DataError(
+                f"{weights_path} infers {model.n_targets} targets from {model.n_landmarks} "
+                f"landmarks, but the gene tables beside it have {genes[1]} and {genes[0]}. {REMEDY}"
+            )
+        return cls(
+            path=path,
+            kind=info["kind"],
+            model=model,
+            preprocessor=preprocessor,
+            protocol=info["protocol"],
+            dataset_name=info["dataset"]["name"],
+            dataset_fingerprint=info["dataset"]["fingerprint"],
+            training_log=_read_log(path),
+            weights=weights,
+            weights_available=available,
+            info=info,
+        )
+
+
+def write_bundle(
+    folder: Path,
+    dataset: Dataset,
+    config: TrainConfig,
+    settings: dict[str, Any],
+    best: dict[str, Best],
+    training_log: pd.DataFrame | None = None,
+) -> None:
+    """Fill a Model directory; ``model.json`` is written last.
+
+    Parameters
+    ----------
+    folder
+        The directory, which exists.
+    dataset
+        What the Model was trained on.
+    config
+        How it was trained.
+    settings
+        Settings of the model.
+    best
+        Weights by the set they were chosen on, ``validation`` among them.
+    training_log
+        A row per epoch, for nets.
+    """
+    from safetensors.numpy import save_file
+
+    weights = {}
+    for name, one in best.items():
+        file = "weights.safetensors" if name == "validation" else f"weights-{name}.safetensors"
+        arrays = {key: np.ascontiguousarray(array) for key, array in one.arrays.items()}
+        save_file(arrays, folder / file)
+        # JSON has no NaN: the MAE on a set without profiles.
+        mae = one.mae if np.isfinite(one.mae) else None
+        weights[name] = {"file": file, "mae": mae, "epoch": one.epoch}
+    dataset.preprocessor.save(folder / "preprocessing")
+    if training_log is not None:
+        training_log.to_csv(folder / LOG_FILE, sep="\t", index=False)
+    inputs = {
+        "dataset": str(dataset.path.resolve()),
+        "dataset_fingerprint": dataset.fingerprint,
+        "dataset_protocol": dataset.protocol,
+    }
+    write_run(folder / "run.toml", "train", config, inputs)
+    info = {
+        "format": FORMAT_VERSION,
+        "kind": config.model,
+        "settings": settings,
+        "protocol": dataset.protocol,
+        "dataset": {"name": dataset.name, "fingerprint": dataset.fingerprint},
+        "n_landmarks": len(dataset.landmarks),
+        "n_targets": len(dataset.targets),
+        "n_train": dataset["train"].n,
+        "weights": weights,
+    }
+    (folder / "README.md").write_text(model_card(info), "utf-8")
+    # Not before all the rest is written: a full disk must not cost the training.
+    (folder / CHECKPOINT_FILE).unlink(missing_ok=True)
+    write_json(folder / MODEL_FILE, info | {"files": file_sizes(folder)})
+
+
+def _read_info(path: Path) -> dict[str, Any]:
+    if not path.is_dir():
+        raise UsageError(f"{path}: no such Model. Make one with dgex train.")
+    file = path / MODEL_FILE
+    if not file.is_file():
+        raise DataError(f"{path} is not a whole Model: {MODEL_FILE} is missing. {REMEDY}")
+    try:
+        info = json.loads(file.read_text("utf-8"))
+        version = info["format"]
+        if version == FORMAT_VERSION:
+            _check_info(info)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"{file} is damaged ({error!r}). {REMEDY}") from error
+    if version != FORMAT_VERSION:
+        raise DataError(f"{file} has format {version}; this dgex reads {FORMAT_VERSION}. {REMEDY}")
+    return dict(info)
+
+
+def _check_info(info: dict[str, Any]) -> None:
+    """Raise KeyError, TypeError or ValueError where `load` could not go by it."""
+    if info["kind"] not in KINDS:
+        raise ValueError(f"unknown kind {info['kind']}")
+    for key, kind in (("files", dict), ("settings", dict), ("weights", dict), ("protocol", str)):
+        if not isinstance(info[key], kind):
+            raise TypeError(f"{key} is not a {kind.__name__}")
+    for key in ("name", "fingerprint"):
+        info["dataset"][key]
+    unlisted = [one["file"] for one in info["weights"].values() if one["file"] not in info["files"]]
+    if unlisted:
+        raise ValueError(f"{name_list(unlisted)} not among its files")
+
+
+def _read_model(kind: type[Model], path: Path, settings: dict[str, Any]) -> Model:
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        return kind.from_arrays(load_file(path), settings)
+    except SafetensorError as error:
+        raise DataError(f"{path} is damaged ({error}). {REMEDY}") from error
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DataError(
+            f"{path} does not hold the weights of a model of kind {kind.kind} ({error}). {REMEDY}"
+        ) from error
+
+
+def _read_log(path: Path) -> pd.DataFrame | None:
+    file = path / LOG_FILE
+    if not file.is_file():
+        return None
+    try:
+        return pd.read_csv(file, sep="\t", float_precision="round_trip")
+    except ValueError as error:
+        raise DataError(f"{file} is damaged ({error}). {REMEDY}") from error

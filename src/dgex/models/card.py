@@ -1,0 +1,95 @@
+"""The model card: what a Model infers, from what, how well, and where it should not be used."""
+
+from __future__ import annotations
+
+from typing import Any
+
+_KINDS = {
+    "mean": "the training mean of every target, whatever the landmarks: a yardstick, not a model",
+    "ols": "least squares with an intercept, one linear combination of all landmarks per target",
+    "ridge": "ridge regression, one linear combination of all landmarks per target",
+    "dgex": "the net of D-GEX, tanh hidden layers and a linear output for all targets",
+}
+
+_PROTOCOLS = {
+    "strict": "everything was learned from the training profiles alone, and no target is the same "
+    "gene as a landmark",
+    "paper": "as in the D-GEX paper: quantile reference and moments come from all profiles of the "
+    "data set, those held out among them, and a target may be the same gene as a landmark, "
+    "measured by other probes; its scores flatter it beside protocol strict",
+}
+
+
+def model_card(info: dict[str, Any]) -> str:
+    """Text of ``README.md`` in a Model directory, Markdown.
+
+    Parameters
+    ----------
+    info
+        Content of ``model.json``; the list of files is not needed.
+
+    Examples
+    --------
+    >>> info = {"kind": "ols", "settings": {}, "protocol": "strict", "n_landmarks": 943,
+    ...         "n_targets": 9520, "n_train": 474, "dataset": {"name": "geo", "fingerprint": "f0"},
+    ...         "weights": {"validation": {"file": "weights.safetensors", "mae": 0.5,
+    ...                                    "epoch": None}}}
+    >>> print(model_card(info).splitlines()[0])
+    # A dgex Model: 943 landmarks to 9520 targets by ols
+    """
+    dataset = info["dataset"]
+    settings = {
+        name: value for name, value in info["settings"].items() if not isinstance(value, list)
+    }
+    described = "".join(f"- {name}: {value}\n" for name, value in settings.items())
+    weights = "".join(
+        f"| `{one['file']}` | {set_name} | {_number(one['mae'])} | {one['epoch'] or '–'} |\n"
+        for set_name, one in info["weights"].items()
+    )
+    return f"""\
+# A dgex Model: {info["n_landmarks"]} landmarks to {info["n_targets"]} targets by {info["kind"]}
+
+It infers the expression of {info["n_targets"]} target genes from that of {info["n_landmarks"]}
+measured landmark genes. Both are listed, with their identifiers, in `preprocessing/`.
+
+## What it is
+
+{info["kind"]}: {_KINDS[info["kind"]]}.
+
+{described}
+## What it was trained on
+
+{info["n_train"]} training profiles of the Dataset {dataset["name"]} (fingerprint
+`{dataset["fingerprint"]}`), under protocol {info["protocol"]}: {_PROTOCOLS[info["protocol"]]}.
+All options, versions and the seed are in `run.toml`.
+
+## How well it does
+
+| weights | chosen on set | MAE there | after epoch |
+|---|---|---|---|
+{weights}
+MAE: mean absolute error over profiles and measured targets, in standardised units, where the
+training mean of a gene is 0 and its standard deviation about 1. These weights were chosen on
+those very profiles, so score the Model on its test set or on data of your own:
+`dgex evaluate DATASET MODEL --out EVALUATION`.
+
+## How to use it
+
+    dgex predict MODEL PROFILES --out INFERRED.gctx
+
+or, in Python, `dgex.predict(model, profiles, out)`. Profiles may hold the whole transcriptome or
+the landmarks alone; the Model brings them to its own units.
+
+## Limits
+
+- It knows the tissues, diseases and platforms of its training profiles; elsewhere its error is
+  larger by an amount that only measured profiles can tell.
+- Some targets cannot be inferred from these landmarks: look at the table per gene of
+  `dgex evaluate` before you trust a single gene.
+- Inferred values vary less than measured ones: do not mix the two in one test.
+- It is for research, not for decisions about patients.
+"""
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4f}"

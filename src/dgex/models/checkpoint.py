@@ -1,0 +1,134 @@
+"""A training that was interrupted, in one file that is whole or not there."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dgex.errors import DataError, UsageError, name_list
+from dgex.files import whole_file
+
+CHECKPOINT_FILE = "checkpoint.safetensors"
+
+
+@dataclass(frozen=True)
+class Best:
+    """The weights at the lowest MAE on one set.
+
+    Attributes
+    ----------
+    mae
+        That MAE, in standardised units.
+    epoch
+        The epoch after which it was reached; None where there are no epochs.
+    arrays
+        Weights by name.
+    """
+
+    mae: float
+    epoch: int | None
+    arrays: dict[str, np.ndarray]
+
+
+@dataclass
+class Checkpoint:
+    """All that a training goes on from; the random numbers of an epoch follow from its number.
+
+    Attributes
+    ----------
+    identity
+        What the training is of: another identity may not go on from here.
+    epoch
+        Epochs finished.
+    learning_rate
+        Learning rate of the next epoch.
+    rows
+        One row of the training log per epoch.
+    weights, momentum
+        Weights and their momentum by name.
+    best
+        Best weights by the set they were chosen on.
+    """
+
+    identity: dict[str, Any]
+    epoch: int
+    learning_rate: float
+    rows: list[dict[str, float]]
+    weights: dict[str, np.ndarray]
+    momentum: dict[str, np.ndarray]
+    best: dict[str, Best] = field(default_factory=dict)
+
+    def save(self, folder: Path) -> None:
+        """Write ``checkpoint.safetensors`` into `folder`, in place of the one before."""
+        from safetensors.numpy import save_file
+
+        arrays = {f"weights/{name}": array for name, array in self.weights.items()}
+        arrays |= {f"momentum/{name}": array for name, array in self.momentum.items()}
+        for set_name, best in self.best.items():
+            arrays |= {f"best/{set_name}/{name}": array for name, array in best.arrays.items()}
+        state = {
+            "identity": self.identity,
+            "epoch": self.epoch,
+            "learning_rate": self.learning_rate,
+            "rows": self.rows,
+            "best": {name: [best.mae, best.epoch] for name, best in self.best.items()},
+        }
+        # In the header of the same file: numbers and arrays cannot come from different epochs.
+        with whole_file(folder / CHECKPOINT_FILE) as partial:
+            save_file(arrays, partial, metadata={"state": json.dumps(state)})
+
+    @classmethod
+    def load(cls, folder: Path, identity: Mapping[str, Any]) -> Checkpoint:
+        """Read what `save` wrote.
+
+        Raises
+        ------
+        UsageError
+            There is none, or it is of a training with another `identity`.
+        DataError
+            The file is damaged.
+        """
+        from safetensors import SafetensorError, safe_open
+
+        path = folder / CHECKPOINT_FILE
+        if not path.is_file():
+            raise UsageError(f"{folder} holds no training to go on with. Leave out --resume.")
+        try:
+            with safe_open(path, "numpy") as opened:
+                state = json.loads(opened.metadata()["state"])
+                groups: dict[str, dict[str, np.ndarray]] = {}
+                for key in opened.keys():  # noqa: SIM118 - not a mapping
+                    group, _, name = key.rpartition("/")
+                    groups.setdefault(group, {})[name] = opened.get_tensor(key)
+        except (SafetensorError, KeyError, TypeError, ValueError) as error:
+            raise DataError(
+                f"{path} is damaged ({error}). Train again with --overwrite."
+            ) from error
+        found = state["identity"]
+        differing = [
+            f"{key} is {found.get(key)} there, {identity.get(key)} here"
+            for key in dict.fromkeys([*found, *identity])
+            if found.get(key) != identity.get(key)
+        ]
+        if differing:
+            raise UsageError(
+                f"{folder} holds another training: {name_list(differing)}. "
+                "Resume with the same Dataset and options, or start again with --overwrite."
+            )
+        return cls(
+            identity=found,
+            epoch=state["epoch"],
+            learning_rate=state["learning_rate"],
+            rows=state["rows"],
+            weights=groups["weights"],
+            momentum=groups.get("momentum", {}),
+            best={
+                name: Best(mae, epoch, groups[f"best/{name}"])
+                for name, (mae, epoch) in state["best"].items()
+            },
+        )

@@ -1,0 +1,128 @@
+"""The D-GEX net as a Model: numpy arrays outside, torch within."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+from dgex.models.base import Model
+
+if TYPE_CHECKING:
+    import torch
+
+    from dgex.config import TrainConfig
+    from dgex.data.dataset import Dataset
+    from dgex.models.nets import DGEXNet
+
+
+class DGEX(Model):
+    """A trained D-GEX net (see `dgex.models.nets.DGEXNet`).
+
+    Examples
+    --------
+    >>> weights = {"hidden.0.weight": np.eye(2), "hidden.0.bias": np.zeros(2),
+    ...            "output.weight": np.array([[1.0, 1.0]]), "output.bias": np.array([0.5])}
+    >>> weights = {name: array.astype(np.float32) for name, array in weights.items()}
+    >>> model = DGEX.from_arrays(weights, {"hidden_layers": 1, "hidden_units": 2, "dropout": 0.0})
+    >>> model.predict(np.zeros((3, 2))).ravel().tolist()
+    [0.5, 0.5, 0.5]
+    """
+
+    kind = "dgex"
+
+    def __init__(self) -> None:
+        self._arrays: dict[str, np.ndarray] = {}
+        self._settings: dict[str, Any] = {}
+        self._net: DGEXNet | None = None
+        self._device: torch.device | None = None
+
+    @property
+    def n_landmarks(self) -> int:
+        """Number of landmarks it takes."""
+        return self._arrays["hidden.0.weight"].shape[1] if self._arrays else 0
+
+    @property
+    def n_targets(self) -> int:
+        """Number of targets it infers."""
+        return len(self._arrays["output.bias"]) if self._arrays else 0
+
+    def fit(self, dataset: Dataset, config: TrainConfig) -> None:
+        """Train without a folder: nothing is kept until the end and nothing can be resumed."""
+        from dgex.models.train import train_net
+
+        trained = train_net(dataset, config, folder=None)
+        self._arrays = trained.best["validation"].arrays
+        self._settings = net_settings(config)
+        self._net = None
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Weights, of shape (units out, units in), and biases by their names in `DGEXNet`."""
+        return self._arrays
+
+    def settings(self) -> dict[str, Any]:
+        """``hidden_layers``, ``hidden_units`` and ``dropout``."""
+        return self._settings
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray], settings: Mapping[str, Any]) -> Self:
+        """Undo `arrays` and `settings`."""
+        model = cls()
+        n_hidden, units = int(settings["hidden_layers"]), int(settings["hidden_units"])
+        n_landmarks = arrays["hidden.0.weight"].shape[-1]
+        n_targets = len(arrays["output.bias"])
+        shapes = {"output.weight": (n_targets, units), "output.bias": (n_targets,)}
+        for layer in range(n_hidden):
+            shapes[f"hidden.{layer}.weight"] = (units, units if layer else n_landmarks)
+            shapes[f"hidden.{layer}.bias"] = (units,)
+        found = {name: array.shape for name, array in arrays.items()}
+        if found != shapes:
+            wrong = sorted(
+                name for name in shapes.keys() | found if shapes.get(name) != found.get(name)
+            )
+            raise ValueError(f"{', '.join(wrong)} do not make a net of {n_hidden} x {units} units")
+        model._arrays = dict(arrays)
+        model._settings = dict(settings)
+        return model
+
+    def _predict_block(self, x_bl: np.ndarray, y_bt: np.ndarray) -> None:
+        import torch
+
+        if self._net is None:
+            self._net = self._make_net()
+        with torch.inference_mode():
+            # Torch warns about memory that may not be written to, as a read-only map's may not.
+            x = torch.from_numpy(np.require(x_bl, requirements=["C", "W"])).to(self._device)
+            y_bt[:] = self._net(x).cpu().numpy()
+
+    def _make_net(self) -> DGEXNet:
+        import torch
+
+        from dgex.models.nets import DGEXNet
+        from dgex.models.train import choose_device
+
+        with torch.device("meta"):
+            net = DGEXNet(
+                self.n_landmarks,
+                self.n_targets,
+                hidden_layers=self._settings["hidden_layers"],
+                hidden_units=self._settings["hidden_units"],
+                dropout=self._settings["dropout"],
+            )
+        weights = {
+            name: torch.from_numpy(np.require(array, requirements=["C", "W"]))
+            for name, array in self._arrays.items()
+        }
+        net.load_state_dict(weights, assign=True)
+        self._device = choose_device("auto")
+        return net.to(self._device).eval()
+
+
+def net_settings(config: TrainConfig) -> dict[str, Any]:
+    """What of the options a net is made of."""
+    return {
+        "hidden_layers": config.hidden_layers,
+        "hidden_units": config.hidden_units,
+        "dropout": config.dropout,
+    }

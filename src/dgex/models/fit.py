@@ -1,0 +1,183 @@
+"""The verb train: a Dataset to a Model directory."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import math
+import shutil
+from pathlib import Path
+from typing import Any
+
+from dgex.config import TrainConfig, with_options
+from dgex.data.dataset import Dataset
+from dgex.errors import DataError, UsageError, name_list
+from dgex.files import partial_path, refuse_existing, whole_directory
+from dgex.models.base import Model, set_mae
+from dgex.models.bundle import KINDS, Bundle, write_bundle
+from dgex.models.checkpoint import CHECKPOINT_FILE, Best
+
+log = logging.getLogger("dgex")
+
+_ALL_KINDS = {"model", "seed", "overwrite"}
+_OPTIONS = {"mean": set[str](), "ols": set[str](), "ridge": {"penalties"}}
+
+
+def train(
+    dataset: Dataset | Path | str,
+    out: Path | str,
+    config: TrainConfig | None = None,
+    **options: Any,
+) -> Bundle:
+    """Train a Model and write its directory.
+
+    A net that is interrupted leaves its last checkpoint in ``<out>.partial``, from which
+    ``resume`` goes on; everything else leaves nothing behind but a whole Model.
+
+    Parameters
+    ----------
+    dataset
+        A Dataset or its folder.
+    out
+        The directory to make.
+    config
+        Options; the defaults of `TrainConfig` where not given.
+    **options
+        Fields of `TrainConfig` to set on top of `config`.
+
+    Returns
+    -------
+    Bundle
+        The Model as read back from `out`.
+
+    Raises
+    ------
+    UsageError
+        An option is out of its range or does nothing for this kind of model, `out` exists, or
+        there is nothing to resume.
+    DataError
+        The Dataset is damaged or lacks what is needed, training diverged, or the disk is full.
+
+    Examples
+    --------
+    >>> train("no-such-dataset", "model", model="ols")
+    Traceback (most recent call last):
+    dgex.errors.UsageError: no-such-dataset: no such Dataset. Make one with dgex prepare.
+    """
+    config = with_options(config or TrainConfig(), options)
+    out = Path(out)
+    _check_options(config)
+    refuse_existing(out, config.overwrite)
+    dataset = Dataset.open(dataset)
+    _check_dataset(config, dataset)
+    if config.model == "dgex":
+        _train_net(dataset, out, config)
+    else:
+        model: Model = KINDS[config.model]()
+        with whole_directory(out, overwrite=config.overwrite) as folder:
+            model.fit(dataset, config)
+            mae = set_mae(model.predict, dataset["validation"])
+            best = {"validation": Best(mae, None, model.arrays())}
+            write_bundle(folder, dataset, config, model.settings(), best)
+    return Bundle.load(out)
+
+
+def _train_net(dataset: Dataset, out: Path, config: TrainConfig) -> None:
+    partial = partial_path(out)
+    checkpoint = partial / CHECKPOINT_FILE
+    if config.resume and not checkpoint.is_file():
+        raise UsageError(f"There is no interrupted training at {partial}. Leave out --resume.")
+    if not config.resume:
+        if checkpoint.is_file() and not config.overwrite:
+            raise UsageError(
+                f"{partial} holds an interrupted training. Pass --resume to go on with it, or "
+                "--overwrite to start again."
+            )
+        shutil.rmtree(partial, ignore_errors=True)
+
+    # Here and not above, so that the other kinds of model do without torch.
+    from dgex.models.dgex_net import net_settings
+    from dgex.models.train import DivergedError, train_net
+
+    try:
+        with whole_directory(out, overwrite=config.overwrite, keep_partial=True) as folder:
+            trained = train_net(dataset, config, folder)
+            write_bundle(folder, dataset, config, net_settings(config), trained.best, trained.log)
+    except BaseException as error:
+        if isinstance(error, DivergedError) or not checkpoint.is_file():
+            shutil.rmtree(partial, ignore_errors=True)
+        else:
+            log.warning("Training stopped; %s keeps a checkpoint for --resume.", partial)
+        raise
+
+
+def _check_options(config: TrainConfig) -> None:
+    if config.model not in KINDS:
+        raise UsageError(f"{config.model}: no such model. Models are {name_list(KINDS)}.")
+    if config.model in _OPTIONS:
+        idle = [
+            field.name
+            for field in dataclasses.fields(config)
+            if field.name not in _OPTIONS[config.model] | _ALL_KINDS
+            and getattr(config, field.name) != field.default
+        ]
+    else:
+        idle = ["penalties"] if config.penalties != TrainConfig.penalties else []
+    if idle:
+        names = name_list(_flag(name) for name in idle)
+        raise UsageError(f"{names}: of no use to the model {config.model}. Leave it out.")
+
+    def number(name: str, least: float, below: float = math.inf, *, above: bool = False) -> None:
+        value = getattr(config, name)
+        if value is None:
+            return
+        if not (least <= value < below) or (above and value == least):
+            bound = f"above {least:g}" if above else f"at least {least:g}"
+            bound += "" if below == math.inf else f" and below {below:g}"
+            raise UsageError(f"{_flag(name)} is {value}; it must be {bound}.")
+
+    if config.hidden_layers not in (1, 2, 3):
+        raise UsageError(f"--hidden-layers is {config.hidden_layers}; it must be 1, 2 or 3.")
+    for name in ("hidden_units", "epochs", "batch_size", "monitor_profiles"):
+        number(name, 1)
+    for name in ("dropout", "momentum"):
+        number(name, 0, 1)
+    for name in ("learning_rate", "output_rate_factor", "rate_decay"):
+        number(name, 0, above=True)
+    number("least_learning_rate", 0)
+    number("seed", 0, 2**63)
+    if config.rate_decay > 1:
+        raise UsageError(f"--rate-decay is {config.rate_decay}; it must be at most 1.")
+    wrong = [penalty for penalty in config.penalties if not 0 < penalty < math.inf]
+    if wrong or not config.penalties:
+        raise UsageError(f"--penalties: {name_list(wrong) or 'none'}; they must be above 0.")
+
+
+def _check_dataset(config: TrainConfig, dataset: Dataset) -> None:
+    if dataset["train"].n < 2:
+        raise DataError(
+            f"{dataset.name} has {dataset['train'].n} training profiles; training needs at least "
+            "2. Prepare it from more profiles."
+        )
+    if config.model in ("ridge", "dgex") and dataset["validation"].n == 0:
+        raise DataError(
+            f"{dataset.name} has no validation profiles to choose on. Prepare it with a "
+            "validation share above 0, or train the model ols."
+        )
+    if config.select_on is None:
+        return
+    if config.select_on not in dataset.externals:
+        known = f"has {name_list(dataset.externals, 20)}" if dataset.externals else "has none"
+        raise UsageError(
+            f"--select-on {config.select_on}: no such external set; {dataset.name} {known}."
+        )
+    chosen_on = dataset[config.select_on]
+    if chosen_on.n == 0 or not chosen_on.present_t.any():
+        raise UsageError(
+            f"--select-on {config.select_on}: none of the targets is measured there, so nothing "
+            "can be selected on it. Leave it out."
+        )
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")

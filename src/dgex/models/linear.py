@@ -1,0 +1,265 @@
+"""Closed-form models: the training mean, least squares, and ridge regression."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+from dgex.errors import DataError
+from dgex.models.base import BLOCK_ROWS, Model
+from dgex.models.gram import Gram, gram
+
+if TYPE_CHECKING:
+    from dgex.config import TrainConfig
+    from dgex.data.dataset import Dataset, ProfileSet
+
+log = logging.getLogger("dgex")
+
+CHOICE_PROFILES = 5000
+"""Validation profiles, at most, on which a ridge penalty is chosen; more are drawn from."""
+
+
+class MeanModel(Model):
+    """Infers every target as its training mean, whatever the landmarks.
+
+    Examples
+    --------
+    >>> model = MeanModel.from_arrays({"mean_t": np.array([0.5, 2.0])}, {"n_landmarks": 3})
+    >>> model.predict(np.zeros((1, 3)))
+    array([[0.5, 2. ]], dtype=float32)
+    """
+
+    kind = "mean"
+
+    def __init__(self) -> None:
+        self.mean_t = np.empty(0, dtype=np.float32)
+        self._n_landmarks = 0
+
+    @property
+    def n_landmarks(self) -> int:
+        """Number of landmarks it takes, and leaves unused."""
+        return self._n_landmarks
+
+    @property
+    def n_targets(self) -> int:
+        """Number of targets it infers."""
+        return len(self.mean_t)
+
+    def fit(self, dataset: Dataset, config: TrainConfig) -> None:
+        """Take the means over the training profiles."""
+        train = dataset["train"]
+        sum_t = np.zeros(len(dataset.targets))
+        for _, _, y_bt in train.blocks(BLOCK_ROWS):
+            sum_t += y_bt.sum(axis=0, dtype=np.float64)
+        self.mean_t = (sum_t / train.n).astype(np.float32)
+        self._n_landmarks = len(dataset.landmarks)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Array ``mean_t``, shape (t,)."""
+        return {"mean_t": self.mean_t}
+
+    def settings(self) -> dict[str, Any]:
+        """``n_landmarks``."""
+        return {"n_landmarks": self._n_landmarks}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray], settings: Mapping[str, Any]) -> Self:
+        """Undo `arrays` and `settings`."""
+        model = cls()
+        model.mean_t = arrays["mean_t"]
+        model._n_landmarks = int(settings["n_landmarks"])
+        if model.mean_t.ndim != 1:
+            raise ValueError(f"mean_t has shape {model.mean_t.shape}")
+        return model
+
+    def _predict_block(self, x_bl: np.ndarray, y_bt: np.ndarray) -> None:
+        y_bt[:] = self.mean_t
+
+
+class OLS(Model):
+    """Least squares with an intercept, exact, for all targets at once.
+
+    With fewer training profiles than landmarks, or landmarks that depend on each other, many
+    weights fit equally well: the smallest ones (minimum norm) are taken, and a warning says so.
+    """
+
+    kind = "ols"
+
+    def __init__(self) -> None:
+        self.weight_lt = np.empty((0, 0), dtype=np.float32)
+        self.intercept_t = np.empty(0, dtype=np.float32)
+
+    @property
+    def n_landmarks(self) -> int:
+        """Number of landmarks it takes."""
+        return len(self.weight_lt)
+
+    @property
+    def n_targets(self) -> int:
+        """Number of targets it infers."""
+        return len(self.intercept_t)
+
+    def fit(self, dataset: Dataset, config: TrainConfig) -> None:
+        """Solve the normal equations of the training profiles."""
+        sums = training_gram(dataset)
+        value_l, vector_ll = np.linalg.eigh(sums.xx_ll)
+        # Rounding leaves eigenvalues of this size where the truth is 0.
+        cut_off = max(sums.n, len(value_l)) * np.finfo(np.float64).eps * max(value_l[-1], 0.0)
+        kept_l = value_l > cut_off
+        if not kept_l.all():
+            log.warning(
+                "%d training profiles determine %d of %d directions of the landmarks: OLS takes "
+                "the least-squares solution of minimum norm; ridge is likely to infer better.",
+                sums.n,
+                kept_l.sum(),
+                len(kept_l),
+            )
+        vector_lk, value_k = vector_ll[:, kept_l], value_l[kept_l]
+        weight_lt = (vector_lk / value_k) @ (vector_lk.T @ sums.xy_lt)
+        self._set_weights(weight_lt, sums)
+
+    def _set_weights(self, weight_lt: np.ndarray, sums: Gram) -> None:
+        self.weight_lt = weight_lt.astype(np.float32)
+        self.intercept_t = (sums.mean_t - sums.mean_l @ weight_lt).astype(np.float32)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Arrays ``weight_lt``, shape (l, t), and ``intercept_t``, shape (t,)."""
+        return {"weight_lt": self.weight_lt, "intercept_t": self.intercept_t}
+
+    def settings(self) -> dict[str, Any]:
+        """Nothing: the arrays say all."""
+        return {}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray], settings: Mapping[str, Any]) -> Self:
+        """Undo `arrays` and `settings`."""
+        model = cls()
+        model.weight_lt, model.intercept_t = arrays["weight_lt"], arrays["intercept_t"]
+        if model.weight_lt.ndim != 2 or model.intercept_t.shape != model.weight_lt.shape[1:]:
+            raise ValueError(
+                f"weight_lt {model.weight_lt.shape} and intercept_t {model.intercept_t.shape} "
+                "do not fit each other"
+            )
+        return model
+
+    def _predict_block(self, x_bl: np.ndarray, y_bt: np.ndarray) -> None:
+        np.matmul(x_bl, self.weight_lt, out=y_bt, casting="same_kind")
+        y_bt += self.intercept_t
+
+
+class Ridge(OLS):
+    """Least squares with a penalty on the squared weights, the same for all targets.
+
+    The penalty is a multiple of the number of training profiles n: the sum of squared errors
+    plus ``penalty * n`` times the sum of squared weights is made smallest; the intercept is not
+    penalised.
+
+    Attributes
+    ----------
+    penalty
+        The chosen one.
+    validation_mae
+        Penalty tried to its MAE on the validation profiles, in standardised units, averaged over
+        the measured targets; on `CHOICE_PROFILES` of them, drawn by the seed, if there are more.
+    """
+
+    kind = "ridge"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.penalty = float("nan")
+        self.validation_mae: dict[float, float] = {}
+
+    def fit(self, dataset: Dataset, config: TrainConfig) -> None:
+        """Solve for every penalty at once and keep the best on validation.
+
+        Raises
+        ------
+        DataError
+            There are no validation profiles to choose on.
+        """
+        validation = dataset["validation"]
+        if validation.n == 0:
+            raise DataError(
+                f"{dataset.name} has no validation profiles to choose a penalty on. "
+                "Prepare it with a validation share above 0."
+            )
+        sums = training_gram(dataset)
+        value_l, vector_ll = np.linalg.eigh(sums.xx_ll)
+        # In the coordinates of the eigenvectors a penalty only divides each row.
+        turned_lt = vector_ll.T @ sums.xy_lt
+        rows = _choice_rows(validation.n, config.seed)
+        penalties = sorted(set(config.penalties))
+        scale_pl = [1.0 / (value_l.clip(0.0) + penalty * sums.n) for penalty in penalties]
+        mae_p = _mae_of_scales(validation, rows, sums, vector_ll, turned_lt, scale_pl)
+        best = int(np.argmin(mae_p))
+        self.penalty = penalties[best]
+        self.validation_mae = dict(zip(penalties, mae_p.tolist(), strict=True))
+        log.info("ridge: penalty %g, validation MAE %.4f", self.penalty, mae_p[best])
+        if len(penalties) > 1 and best in (0, len(penalties) - 1):
+            log.warning(
+                "The best ridge penalty, %g, is the %s of those tried: the best may lie beyond. "
+                "Try %s ones with --penalties.",
+                self.penalty,
+                "smallest" if best == 0 else "largest",
+                "smaller" if best == 0 else "larger",
+            )
+        self._set_weights((vector_ll * scale_pl[best]) @ turned_lt, sums)
+
+    def settings(self) -> dict[str, Any]:
+        """``penalty``, and the ``validation_mae`` of every ``penalties`` tried."""
+        return {
+            "penalty": self.penalty,
+            "penalties": list(self.validation_mae),
+            "validation_mae": list(self.validation_mae.values()),
+        }
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray], settings: Mapping[str, Any]) -> Self:
+        """Undo `arrays` and `settings`."""
+        model = super().from_arrays(arrays, settings)
+        model.penalty = float(settings["penalty"])
+        model.validation_mae = dict(
+            zip(settings["penalties"], settings["validation_mae"], strict=True)
+        )
+        return model
+
+
+def training_gram(dataset: Dataset) -> Gram:
+    """Sums of squares and products over the training profiles."""
+    train = dataset["train"]
+    n_landmarks, n_targets = len(dataset.landmarks), len(dataset.targets)
+    return gram(train.blocks(BLOCK_ROWS), n_landmarks, n_targets, train.n)
+
+
+def _choice_rows(n: int, seed: int) -> np.ndarray:
+    if n <= CHOICE_PROFILES:
+        return np.arange(n)
+    return np.sort(np.random.default_rng(seed).choice(n, CHOICE_PROFILES, replace=False))
+
+
+def _mae_of_scales(
+    validation: ProfileSet,
+    rows: np.ndarray,
+    sums: Gram,
+    vector_ll: np.ndarray,
+    turned_lt: np.ndarray,
+    scale_pl: list[np.ndarray],
+) -> np.ndarray:
+    """Validation MAE of each row of `scale_pl`, the factors on the turned products."""
+    turned_lt = turned_lt.astype(np.float32)
+    mean_t = sums.mean_t.astype(np.float32)
+    error_pt = np.zeros((len(scale_pl), len(mean_t)))
+    for start in range(0, len(rows), BLOCK_ROWS):
+        block = rows[start : start + BLOCK_ROWS]
+        x_turned_bl = (validation.x_nl[block] - sums.mean_l) @ vector_ll
+        y_centred_bt = validation.y_nt[block] - mean_t
+        for error_t, scale_l in zip(error_pt, scale_pl, strict=True):
+            difference_bt = (x_turned_bl * scale_l).astype(np.float32) @ turned_lt
+            difference_bt -= y_centred_bt
+            error_t += np.abs(difference_bt, out=difference_bt).sum(axis=0, dtype=np.float64)
+    present_t = np.asarray(validation.present_t, dtype=bool)
+    return np.asarray(error_pt[:, present_t].mean(axis=1) / len(rows))
