@@ -71,6 +71,46 @@ class PrepareConfig:
 
 
 @dataclass(frozen=True)
+class PanelConfig:
+    """How a landmark panel is chosen from a compendium.
+
+    Attributes
+    ----------
+    size
+        Number of landmarks.
+    max_profiles
+        Training profiles used; drawn at random where there are more.
+    group_by
+        Column of the sample table: its groups are never split.
+    obs
+        Sample table (TSV or CSV; first column: sample ids) to add to the file's own.
+    split
+        Table of sample id and split (train, validation, test) to use instead of a random one.
+    fractions
+        Shares of the profiles for train, validation and test.
+    log2
+        Take log2(x + 1) of the values first; auto does so where they look linear.
+    orientation
+        Orientation of text tables; guessed, and the guess said, where not given.
+    seed
+        Seed of the split, the draw and the clustering.
+    overwrite
+        Replace the output where it exists.
+    """
+
+    size: int = 943
+    max_profiles: int = 5000
+    group_by: str | None = None
+    obs: Path | None = None
+    split: Path | None = None
+    fractions: tuple[float, float, float] = (0.8, 0.1, 0.1)
+    log2: Literal["auto", "yes", "no"] = "auto"
+    orientation: Orientation | None = None
+    seed: int = 0
+    overwrite: bool = False
+
+
+@dataclass(frozen=True)
 class TrainConfig:
     """How a Model is trained.
 
@@ -143,11 +183,15 @@ class EvaluateConfig:
     ----------
     sets
         Sets to score; validation, test and every external set where not given.
+    scatter
+        Two models whose errors are drawn against each other, gene by gene; the best on test and
+        OLS where not given.
     overwrite
         Replace the output where it exists.
     """
 
     sets: tuple[str, ...] = ()
+    scatter: tuple[str, str] | None = None
     overwrite: bool = False
 
 
@@ -199,7 +243,7 @@ class PredictConfig:
     overwrite: bool = False
 
 
-Config = TypeVar("Config", PrepareConfig, TrainConfig, EvaluateConfig, PredictConfig)
+Config = TypeVar("Config", PrepareConfig, PanelConfig, TrainConfig, EvaluateConfig, PredictConfig)
 
 
 def with_options(config: Config, options: dict[str, Any]) -> Config:

@@ -6,7 +6,7 @@ normalisation keeps of them, go to a temporary file of two bytes a value.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -24,10 +24,9 @@ from dgex.data.normalise import (
     reference_values,
     standardise,
 )
+from dgex.data.scan import Transform
 
 _BLOCK_BYTES = 64 * 2**20
-
-Transform = Callable[[np.ndarray], np.ndarray]
 
 
 class Compendium:

@@ -7,7 +7,7 @@ that are far apart in the projection need no second look, and the few others are
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
@@ -15,12 +15,11 @@ import pandas as pd
 from dgex import progress
 from dgex.blocks import map_blocks
 from dgex.data.matrix import Matrix
+from dgex.data.scan import Transform
 
 N_DIRECTIONS = 64
 _SAMPLE = 1024
 _VERIFY_PAIRS = 512
-
-Transform = Callable[[np.ndarray], np.ndarray]
 
 
 def near_duplicates(

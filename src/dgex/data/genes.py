@@ -46,6 +46,7 @@ _COLUMN_KIND = {
     "probe_set": "probes",
     "pr_id": "probes",
 }
+_ID_HEADERS = {"gene", "gene_id", "id", "rid"}
 _PATTERNS = {
     "ensembl": re.compile(r"ENS[A-Z]*G\d{6,}(\.\d+)?"),
     "probes": re.compile(r".+_at(,.+_at)*"),
@@ -197,7 +198,7 @@ def _read_gene_text(path: Path) -> pd.DataFrame:
     delimiter = "," if path.name.lower().removesuffix(".gz").endswith(".csv") else "\t"
     rows = [[cell.strip() for cell in line.split(delimiter)] for line in lines]
     header = [cell.lower() for cell in rows[0]]
-    if any(cell in _COLUMN_KIND for cell in header):
+    if header[0] in _ID_HEADERS or any(cell in _COLUMN_KIND for cell in header):
         width = len(header)
         cells = [(row + [""] * width)[:width] for row in rows[1:]]
         frame = pd.DataFrame(cells, columns=header, dtype=object)

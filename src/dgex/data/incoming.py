@@ -13,7 +13,7 @@ from dgex.data.genes import align
 from dgex.data.matrix import Matrix
 from dgex.data.normalise import Moments, standardise
 from dgex.data.preprocess import Preprocessor, Ties
-from dgex.data.scan import scan
+from dgex.data.scan import log2_of, scan
 from dgex.errors import DataError, name_list
 
 log = logging.getLogger("dgex")
@@ -99,7 +99,7 @@ class Incoming:
                 x_bg = self._preprocessor.quantile_normalise(values_bp, self.present_g, self._ties)
             else:
                 x_bg = np.full((len(values_bp), len(self.genes)), np.nan)
-                x_bg[:, self.present_g] = np.log2(values_bp + 1) if self.is_linear else values_bp
+                x_bg[:, self.present_g] = log2_of(values_bp) if self.is_linear else values_bp
             yield start, x_bg
 
     def _measure(self) -> Moments:

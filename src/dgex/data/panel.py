@@ -9,12 +9,23 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from dgex.config import PanelConfig, with_options
+from dgex.data.matrix import open_matrix
+from dgex.data.record import Record
+from dgex.data.samples import sample_table, split_profiles
+from dgex.data.scan import choose_scale, scan
 from dgex.errors import DataError, UsageError, name_list
+from dgex.files import refuse_existing, whole_file
+
+if TYPE_CHECKING:
+    from anndata import AnnData
 
 log = logging.getLogger("dgex")
 
@@ -25,6 +36,71 @@ MAX_ITERATIONS = 50
 
 # A spread below this share of the largest value is what rounding leaves of a constant gene.
 CONSTANT_SHARE = 1e-7
+
+
+def panel(
+    expression: str | Path | AnnData,
+    out: str | Path,
+    *,
+    config: PanelConfig | None = None,
+    **options: Any,
+) -> pd.DataFrame:
+    """Choose a landmark panel from the training part of a compendium.
+
+    Parameters
+    ----------
+    expression
+        A matrix of profiles in any supported format, or an AnnData.
+    out
+        Table of landmarks to write (TSV). The split goes beside it, with ``.split.tsv`` for its
+        ending, so that ``prepare`` can be given the same one.
+    config
+        Options; see `dgex.config.PanelConfig`.
+    **options
+        Single options, replacing those of `config`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The panel; see `choose_panel`.
+
+    Raises
+    ------
+    DataError
+        The profiles cannot be used, or too few genes have no missing values and vary.
+    UsageError
+        The request is wrong, or `out` exists.
+    """
+    config = with_options(config or PanelConfig(), options)
+    out = Path(out)
+    split_out = out.with_suffix(".split.tsv")
+    for path in (out, split_out):
+        refuse_existing(path, config.overwrite)
+    with open_matrix(expression, orientation=config.orientation) as matrix:
+        record = Record()
+        split_n = split_profiles(sample_table(matrix, config), config, record)
+        found = scan(matrix)
+        complete_g = found.n_missing_p == 0
+        if not complete_g.all():
+            record.note(f"{(~complete_g).sum()} genes with missing values are no candidates.")
+        transform = choose_scale(found, config.log2, record.note)
+        rows = np.flatnonzero(split_n == "train")
+        if len(rows) > config.max_profiles:
+            rng = np.random.default_rng(config.seed)
+            rows = np.sort(rng.choice(rows, config.max_profiles, replace=False))
+        x_ng = transform(matrix.take(rows)[:, complete_g])
+        gene_ids = matrix.var.index[complete_g]
+        table = choose_panel(x_ng, list(gene_ids), size=config.size, seed=config.seed)
+        record.note(
+            f"{len(table)} landmarks chosen of {len(gene_ids)} genes on {len(rows)} profiles."
+        )
+        splits = pd.DataFrame({"split": split_n}, index=matrix.obs.index)
+    with whole_file(out, overwrite=config.overwrite) as partial:
+        table.to_csv(partial, sep="\t")
+    with whole_file(split_out, overwrite=config.overwrite) as partial:
+        splits[splits["split"] != ""].to_csv(partial, sep="\t")
+    log.info("Use them with: dgex prepare … --landmarks %s --split %s", out, split_out)
+    return table
 
 
 def choose_panel(

@@ -19,8 +19,9 @@ from dgex.data.genes import Alignment
 from dgex.data.matrix import Matrix, open_matrix
 from dgex.data.preprocess import Preprocessor
 from dgex.data.record import Record
-from dgex.data.scan import Scan, scan
-from dgex.data.split import SPLITS, given_split, grouped_split, random_split
+from dgex.data.samples import sample_table, split_profiles
+from dgex.data.scan import Scan, Transform, choose_scale, scan
+from dgex.data.split import SPLITS
 from dgex.errors import DataError, UsageError, name_list
 from dgex.files import refuse_existing, whole_directory
 from dgex.provenance import write_run
@@ -91,8 +92,7 @@ def prepare(
     _check_external(external)
     record = Record()
     with open_matrix(expression, orientation=config.orientation) as matrix:
-        obs = _sample_table(matrix, config)
-        _check_groups(obs, config)
+        obs = sample_table(matrix, config)
         n, g = matrix.shape
         record.note(f"{matrix.path}: {n} profiles, {g} genes or probe sets ({matrix.format}).")
         genes, alignment, n_landmarks = choose_genes(matrix, landmarks, targets, config, record)
@@ -100,10 +100,10 @@ def prepare(
         genes, alignment, n_landmarks = refuse_constant(
             genes, alignment, n_landmarks, found, config, record
         )
-        transform = _transform(found, config, record)
+        transform = choose_scale(found, config.log2, record.note)
         kept_n = _without_duplicates(matrix, found, transform, config, record)
         obs = obs[kept_n]
-        split_n = _split(obs, config, record)
+        split_n = split_profiles(obs, config, record)
         kept_n[kept_n] = split_n != ""
         obs, split_n = obs[split_n != ""], split_n[split_n != ""]
         learned_n = split_n == "train" if config.protocol == "strict" else split_n != ""
@@ -156,67 +156,8 @@ def _check_external(external: Mapping[str, Any]) -> None:
             raise UsageError(f"--external {name}: {source}: no such file.")
 
 
-def _sample_table(matrix: Matrix, config: PrepareConfig) -> pd.DataFrame:
-    """The file's own sample table, joined with the one given."""
-    obs = matrix.obs
-    if config.obs is None:
-        return obs
-    if not config.obs.is_file():
-        raise UsageError(f"--obs {config.obs}: no such file.")
-    delimiter = "," if ".csv" in config.obs.name.lower() else "\t"
-    table = pd.read_csv(config.obs, sep=delimiter, dtype=str, keep_default_na=False, index_col=0)
-    doubled = table.index[table.index.duplicated()].unique()
-    if len(doubled):
-        raise DataError(f"{config.obs} names samples more than once: {name_list(doubled)}.")
-    absent = obs.index.difference(table.index, sort=False)
-    if len(absent):
-        raise DataError(
-            f"{len(absent)} of {len(obs)} samples are not in {config.obs} ({name_list(absent)}). "
-            "Its first column must hold the sample ids."
-        )
-    others = obs.drop(columns=[column for column in obs if column in table])
-    return others.join(table.loc[obs.index])
-
-
-def _check_groups(obs: pd.DataFrame, config: PrepareConfig) -> None:
-    column = config.group_by
-    if column is None:
-        return
-    if column not in obs:
-        raise UsageError(
-            f"--group-by {column}: the sample table has no such column; "
-            f"it has {name_list(obs.columns) or 'none'}. Give a table with --obs."
-        )
-    values = obs[column]
-    missing = obs.index[values.isna() | (values.astype(str) == "")]
-    if len(missing):
-        raise DataError(
-            f"{len(missing)} samples have no {column} to group by ({name_list(missing)}). "
-            "Fill it in, or leave them out of the file."
-        )
-
-
-def _log2(x_bg: np.ndarray) -> np.ndarray:
-    return np.log2(x_bg + 1)
-
-
-def _unchanged(x_bg: np.ndarray) -> np.ndarray:
-    return x_bg
-
-
-def _transform(found: Scan, config: PrepareConfig, record: Record) -> Any:
-    if config.log2 == "no" or (config.log2 == "auto" and not found.looks_linear):
-        return _unchanged
-    low, high = float(np.nanmin(found.low_p)), float(np.nanmax(found.high_p))
-    if low < 0:
-        raise DataError(f"--log2 yes: the least value is {low:g}, and log2(x + 1) needs x >= 0.")
-    reason = "as asked" if config.log2 == "yes" else f"the greatest value, {high:g}, is no log2"
-    record.note(f"Values are taken as log2(x + 1): {reason}.")
-    return _log2
-
-
 def _without_duplicates(
-    matrix: Matrix, found: Scan, transform: Any, config: PrepareConfig, record: Record
+    matrix: Matrix, found: Scan, transform: Transform, config: PrepareConfig, record: Record
 ) -> np.ndarray:
     """Which profiles are kept, shape (n,)."""
     kept_n = np.ones(matrix.shape[0], dtype=bool)
@@ -245,42 +186,6 @@ def _without_duplicates(
         f"one{over}."
     )
     return kept_n
-
-
-def _split(obs: pd.DataFrame, config: PrepareConfig, record: Record) -> np.ndarray:
-    if config.split is not None:
-        split_n = given_split(config.split, list(obs.index))
-        unnamed = obs.index[split_n == ""]
-        if len(unnamed):
-            record.drop("profile", unnamed, "not in the split table")
-            record.note(f"{len(unnamed)} profiles dropped: not in the split table.")
-        how = f"as given in {config.split}"
-        if config.group_by is not None:
-            how += _shared_groups(obs[config.group_by].to_numpy(), split_n)
-    elif config.group_by is not None:
-        groups = obs[config.group_by].astype(str).to_numpy()
-        split_n = grouped_split(groups, config.fractions, seed=config.seed)
-        how = f"by {config.group_by}: {len(set(groups))} groups, none in two splits"
-    else:
-        split_n = random_split(len(obs), config.fractions, seed=config.seed)
-        how = "at random"
-        if config.protocol == "strict":
-            how += ", without groups (--group-by): profiles of one study may be in two splits"
-    counts = ", ".join(f"{(split_n == name).sum()} {name}" for name in SPLITS)
-    record.note(f"Split {how}: {counts}.")
-    return split_n
-
-
-def _shared_groups(groups: np.ndarray, split_n: np.ndarray) -> str:
-    named = split_n != ""
-    table = pd.crosstab(groups[named], split_n[named])
-    shared = table.index[(table > 0).sum(axis=1) > 1]
-    if len(shared):
-        raise DataError(
-            f"The split table puts {len(shared)} groups into more than one split "
-            f"({name_list(shared)}). Mend it, or leave out --group-by."
-        )
-    return ", no group in two splits"
 
 
 def _fill_values(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -75,3 +76,56 @@ def scan(matrix: Matrix) -> Scan:
             "Remove them from the file."
         )
     return Scan(n_missing_p, low_p, high_p)
+
+
+Transform = Callable[[np.ndarray], np.ndarray]
+
+
+def choose_scale(found: Scan, log2: str, note: Callable[[str], None]) -> Transform:
+    """Decide whether values are taken as log2(x + 1) or as they are.
+
+    Parameters
+    ----------
+    found
+        The range of the values.
+    log2
+        ``yes``, ``no``, or ``auto``: where they look linear.
+    note
+        Takes a sentence if they are transformed.
+
+    Returns
+    -------
+    Callable
+        The transform of a block.
+
+    Raises
+    ------
+    DataError
+        log2 is asked for and a value is negative.
+
+    Examples
+    --------
+    >>> tpm = Scan(np.array([0]), np.array([0.0]), np.array([1023.0]))
+    >>> choose_scale(tpm, "auto", note=print)(np.array([[7.0]]))
+    Values are taken as log2(x + 1): the greatest, 1023, is no log2 expression.
+    array([[3.]])
+    """
+    if log2 == "no" or (log2 == "auto" and not found.looks_linear):
+        return _unchanged
+    low, high = float(np.nanmin(found.low_p)), float(np.nanmax(found.high_p))
+    if low < 0:
+        raise DataError(
+            f"--log2 yes: the least value is {low:g}, and log2(x + 1) needs values from 0 on."
+        )
+    reason = "as asked" if log2 == "yes" else f"the greatest, {high:g}, is no log2 expression"
+    note(f"Values are taken as log2(x + 1): {reason}.")
+    return log2_of
+
+
+def log2_of(x_bg: np.ndarray) -> np.ndarray:
+    """log2(x + 1), the usual scale of TPM and counts."""
+    return np.log2(x_bg + 1)
+
+
+def _unchanged(x_bg: np.ndarray) -> np.ndarray:
+    return x_bg

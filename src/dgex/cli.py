@@ -1,0 +1,410 @@
+"""The command line: one short function per verb; the only file that prints."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import App, CycloptsError, Parameter
+from cyclopts.config import Toml
+
+from dgex import __version__, progress
+from dgex.config import (
+    EvaluateConfig,
+    Orientation,
+    PanelConfig,
+    PredictConfig,
+    PrepareConfig,
+    TrainConfig,
+)
+from dgex.errors import DgexError, UsageError
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+log = logging.getLogger("dgex")
+
+app = App(
+    name="dgex",
+    help="Infer a full transcriptome from about a thousand measured landmark genes.",
+    version=__version__,
+    default_parameter=Parameter(negative_iterable=(), consume_multiple=True),
+    error_formatter=lambda error: f"dgex: {error}",
+)
+
+Flat = Parameter(name="*")
+Source = Annotated[str, Parameter(name="*")]
+
+
+@app.meta.default
+def _launch(
+    *tokens: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
+    config: Path | None = None,
+    debug: bool = False,
+) -> None:
+    """Read options that apply to every verb.
+
+    Parameters
+    ----------
+    config
+        TOML file with an [options] table, such as the run.toml of an earlier run; options on the
+        command line win.
+    debug
+        Show a traceback on errors.
+    """
+    if config is not None:
+        if not config.is_file():
+            raise UsageError(f"--config {config}: no such file.")
+        app.config = (Toml(config, root_keys=["options"], use_commands_as_keys=False),)
+    app(tokens, exit_on_error=False, print_error=False, result_action="return_value")
+
+
+@app.command
+def demo(*, out: Path = Path("demo"), seed: int = 0) -> None:
+    """Run everything once on real tumours that come with dgex, in about a minute.
+
+    Parameters
+    ----------
+    out
+        Folder to write; what an earlier demo left there is replaced.
+    seed
+        Seed of the split, the panel and the net.
+    """
+    from dgex.demo import run_demo
+
+    report, table = run_demo(out, seed=seed)
+    _print_table(table)
+    print(f"\nReport: {report}")
+
+
+@app.command
+def panel(
+    expression: Path, /, *, out: Path, config: Annotated[PanelConfig, Flat] = PanelConfig()
+) -> None:
+    """Choose landmark genes from the training part of a compendium.
+
+    Genes are clustered by their expression over the training profiles, and the gene nearest each
+    cluster's centre is taken. The split is written beside the panel, for prepare --split.
+
+    Parameters
+    ----------
+    expression
+        Expression matrix.
+    out
+        Table of landmarks to write (TSV).
+    """
+    from dgex.data.panel import panel as choose
+
+    choose(expression, out, config=config)
+
+
+@app.command
+def prepare(
+    expression: Path,
+    /,
+    *,
+    out: Path,
+    landmarks: str | None = None,
+    targets: str | None = None,
+    external: tuple[str, ...] = (),
+    config: Annotated[PrepareConfig, Flat] = PrepareConfig(),
+) -> None:
+    """Turn expression files into a Dataset.
+
+    Parameters
+    ----------
+    expression
+        Expression matrix: GCTX, GCT, h5ad, TSV, CSV, parquet, npy or the 1000 Genomes text layout.
+    out
+        Folder of the Dataset to write.
+    landmarks
+        Gene list, map, GCT or GCTX, or var:COLUMN; the gene table's column landmark by default.
+    targets
+        The same for targets; all other genes by default.
+    external
+        NAME=FILE, profiles of another platform or study; may be given several times.
+    """
+    from dgex.data.prepare import prepare as run
+
+    dataset = run(
+        expression,
+        out,
+        landmarks=landmarks,
+        targets=targets,
+        external=_named_files(external),
+        config=config,
+    )
+    print(f"Dataset: {dataset.path}")
+
+
+@app.command
+def train(
+    dataset: Path, /, *, out: Path, config: Annotated[TrainConfig, Flat] = TrainConfig()
+) -> None:
+    """Train a Model on a Dataset.
+
+    Parameters
+    ----------
+    dataset
+        Folder that prepare wrote.
+    out
+        Folder of the Model to write.
+    """
+    from dgex.models.fit import train as run
+
+    bundle = run(dataset, out, config)
+    print(f"Model: {bundle.path}")
+
+
+@app.command
+def evaluate(
+    dataset: Path,
+    *models: Path,
+    out: Path,
+    config: Annotated[EvaluateConfig, Flat] = EvaluateConfig(),
+) -> None:
+    """Compare Models on the held-out sets of a Dataset: tables, figures and a report.
+
+    Parameters
+    ----------
+    dataset
+        Folder that prepare wrote.
+    models
+        Folders that train wrote.
+    out
+        Folder to write.
+    """
+    from dgex.evaluation.verb import evaluate as run
+
+    evaluation = run(dataset, models, out, config=config)
+    _print_table(evaluation.summary)
+    print(f"\nReport: {out / 'report.html'}")
+
+
+@app.command
+def predict(
+    model: Path,
+    profiles: Path,
+    /,
+    *,
+    out: Path,
+    config: Annotated[PredictConfig, Flat] = PredictConfig(),
+) -> None:
+    """Infer the target genes of profiles.
+
+    Parameters
+    ----------
+    model
+        Folder that train wrote.
+    profiles
+        Expression matrix: whole transcriptomes or landmarks only.
+    out
+        GCTX, GCT, h5ad, TSV, CSV, parquet or npy file to write.
+    """
+    from dgex.inference import predict as run
+
+    run(model, profiles, out, config=config)
+    print(f"Inferred profiles: {out}")
+
+
+@app.command
+def convert(
+    source: Path,
+    out: Path,
+    /,
+    *,
+    orientation: Orientation | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Write an expression matrix in another format; the names' endings tell which.
+
+    Parameters
+    ----------
+    source
+        Matrix to read.
+    out
+        Matrix to write.
+    orientation
+        Orientation of a text table that is read; guessed, and the guess said, by default.
+    overwrite
+        Replace the output where it exists.
+    """
+    from dgex.data.convert import convert as run
+
+    n, g = run(source, out, orientation=orientation, overwrite=overwrite)
+    print(f"{out}: {n} profiles, {g} genes")
+
+
+@app.command
+def info(path: Path, /, *, orientation: Orientation | None = None) -> None:
+    """Say what a file, a Dataset or a Model is.
+
+    Parameters
+    ----------
+    path
+        Matrix file, or folder that prepare, train or evaluate wrote.
+    orientation
+        Orientation of a text table; guessed, and the guess said, by default.
+    """
+    from dgex.describe import describe
+
+    lines = describe(path, orientation=orientation)
+    width = max(len(name) for name, _ in lines)
+    for name, value in lines:
+        print(f"{name:<{width}}  {value}")
+
+
+def main() -> None:
+    """Run the command line and exit: 0 done, 1 bad data, 2 misuse, 130 interrupted."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command and return its exit code; errors are one line on standard error."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Formatter())
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    reporter = _TerminalProgress() if sys.stderr.isatty() else _LineProgress()
+    progress.set_reporter(reporter)
+    try:
+        app.meta(arguments, exit_on_error=False, print_error=False, result_action="return_value")
+    except CycloptsError as error:
+        return _fail(f"{error} See dgex --help.", 2)
+    except DgexError as error:
+        _raise_for_debugging(arguments)
+        return _fail(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        return _fail("Stopped.", 130)
+    except Exception as error:
+        _raise_for_debugging(arguments)
+        reason = f"{type(error).__name__}: {error}"
+        return _fail(f"Unexpected {reason}. Run it again with --debug to see where.", 1)
+    finally:
+        reporter.close()
+        progress.set_reporter(None)
+        log.removeHandler(handler)
+    return 0
+
+
+def _raise_for_debugging(arguments: list[str]) -> None:
+    if "--debug" in arguments:
+        raise
+
+
+def _fail(message: str, code: int) -> int:
+    print(f"dgex: {' '.join(message.split())}", file=sys.stderr)
+    return code
+
+
+def _named_files(pairs: tuple[str, ...]) -> dict[str, Path]:
+    files: dict[str, Path] = {}
+    for pair in pairs:
+        name, equals, path = pair.partition("=")
+        if not (name and equals and path):
+            raise UsageError(f"--external {pair}: give NAME=FILE.")
+        if name in files:
+            raise UsageError(f"--external {name} is given twice.")
+        files[name] = Path(path)
+    return files
+
+
+_SHOWN = {
+    "model": "model",
+    "set": "set",
+    "n_profiles": "profiles",
+    "n_targets": "targets",
+    "mae": "MAE",
+    "mae_sd": "± sd",
+    "rmse": "RMSE",
+    "median_r": "median r",
+    "improvement_over_ols_percent": "vs OLS %",
+    "genes_won_over_ols_percent": "genes won %",
+}
+
+
+def _print_table(summary: Any) -> None:
+    """Print the columns of a summary that fit a terminal."""
+    decimals = {"improvement_over_ols_percent": 2, "genes_won_over_ols_percent": 1}
+    columns = {}
+    for column, title in _SHOWN.items():
+        values = summary[column]
+        if values.dtype.kind == "f":
+            digits = decimals.get(column, 4)
+            columns[title] = ["-" if v != v else f"{v:.{digits}f}" for v in values]
+        else:
+            columns[title] = [str(v) for v in values]
+    widths = {t: max(len(t), *(len(v) for v in values)) for t, values in columns.items()}
+    left = {"model", "set"}
+    rows = [list(columns), *zip(*columns.values(), strict=True)]
+    for row in rows:
+        cells = zip(row, widths.items(), strict=True)
+        print("  ".join(c.ljust(w) if t in left else c.rjust(w) for c, (t, w) in cells).rstrip())
+
+
+class _Formatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        message = record.getMessage()
+        return f"warning: {message}" if record.levelno >= logging.WARNING else message
+
+
+class _LineProgress:
+    """A plain line every ten seconds, for log files."""
+
+    def __init__(self) -> None:
+        self._said = time.monotonic()
+
+    def update(self, what: str, done: int, total: int) -> None:
+        now = time.monotonic()
+        if now - self._said >= 10:
+            self._said = now
+            print(f"{what}: {done} of {total}", file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+class _TerminalProgress:
+    """A bar that appears for work of more than a moment."""
+
+    def __init__(self) -> None:
+        self._bar: Progress | None = None
+        self._task: TaskID | None = None
+        self._what = ""
+        self._began = 0.0
+
+    def update(self, what: str, done: int, total: int) -> None:
+        now = time.monotonic()
+        if what != self._what:
+            self.close()
+            self._what, self._began = what, now
+        if done >= total:
+            self.close()
+        elif self._bar is not None and self._task is not None:
+            self._bar.update(self._task, completed=done, total=total)
+        elif now - self._began > 0.5:
+            self._open(what, done, total)
+
+    def _open(self, what: str, done: int, total: int) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+        from rich.progress import TimeRemainingColumn as Remaining
+
+        columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Remaining()
+        self._bar = Progress(*columns, console=Console(stderr=True), transient=True)
+        self._task = self._bar.add_task(what, completed=done, total=total)
+        self._bar.start()
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+        self._bar, self._task, self._what = None, None, ""
+
+
+if __name__ == "__main__":
+    main()
