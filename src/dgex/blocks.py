@@ -11,6 +11,10 @@ from typing import TypeVar
 Block = TypeVar("Block")
 Result = TypeVar("Result")
 
+# A block of 64 MB takes about 400 MB while it is worked on, so that more workers than this would
+# need more than 4 GB on a machine of many cores; the disk is the limit well before.
+MOST_WORKERS = 4
+
 
 def map_blocks(
     function: Callable[[Block], Result],
@@ -29,7 +33,7 @@ def map_blocks(
     blocks
         The blocks, drawn lazily.
     executor
-        Where to run; threads of this process, one per core, where not given.
+        Where to run; threads of this process, one per core up to four, where not given.
 
     Examples
     --------
@@ -37,20 +41,24 @@ def map_blocks(
     [2, 4, 6]
     """
     if executor is None:
-        with ThreadPoolExecutor(_n_cores()) as own:
+        with ThreadPoolExecutor(_n_workers()) as own:
             yield from map_blocks(function, blocks, own)
         return
     under_way: deque[Future[Result]] = deque()
     try:
         for block in blocks:
             under_way.append(executor.submit(function, block))
-            if len(under_way) >= 2 * _n_cores():
+            if len(under_way) >= 2 * _n_workers():
                 yield under_way.popleft().result()
         while under_way:
             yield under_way.popleft().result()
     finally:
         for future in under_way:
             future.cancel()
+
+
+def _n_workers() -> int:
+    return min(_n_cores(), MOST_WORKERS)
 
 
 def _n_cores() -> int:
