@@ -183,15 +183,11 @@ class EvaluateConfig:
     ----------
     sets
         Sets to score; validation, test and every external set where not given.
-    scatter
-        Two models whose errors are drawn against each other, gene by gene; the best on test and
-        OLS where not given.
     overwrite
         Replace the output where it exists.
     """
 
     sets: tuple[str, ...] = ()
-    scatter: tuple[str, str] | None = None
     overwrite: bool = False
 
 
