@@ -90,6 +90,16 @@ class Evaluation:
         What was evaluated: `dataset`, `protocol`, `fingerprint`, `n_landmarks`, `n_targets`,
         `n_same_gene`, `reference` (the OLS model compared with, or None), `models` (name to
         kind) and `sets` (name to counts of profiles, scored and absent targets and landmarks).
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> summary = pd.DataFrame(columns=list(_SUMMARY_TYPES))
+    >>> genes = pd.DataFrame(columns=list(_GENES_TYPES))
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> Evaluation(summary, genes, {"dataset": "geo"}).save(folder)
+    >>> Evaluation.load(folder).info
+    {'dataset': 'geo'}
     """
 
     summary: pd.DataFrame

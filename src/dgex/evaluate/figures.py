@@ -1,32 +1,28 @@
 """Figures of an evaluation.
 
-Each `draw_…` function takes a table and a matplotlib Axes and draws one panel; each `…_figure`
-function lays out one panel per set. Nothing global is touched and pyplot is not used. All MAE
-are in standardised units (z-score).
+Each `draw_…` function takes a table and a matplotlib Axes and draws one panel. Nothing global is
+touched and pyplot is not used. All MAE are in standardised units (z-score).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
-from dgex.evaluate.evaluate import Evaluation
-
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 # Okabe and Ito's colours, told apart under every common colour blindness, without yellow,
 # which is too pale for a line on white, and black, kept for OLS.
 _PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 _REFERENCE_COLOURS = {"ols": "#1A1A1A", "mean": "#8C8C8C"}
 _DASHES: tuple[tuple[float, ...], ...] = ((), (5.0, 1.8), (1.2, 1.4), (6.0, 1.5, 1.2, 1.5))
-_INK, _FRAME, _GRID = "#222222", "#767676", "#E6E6E6"
+INK, FRAME_COLOUR, _GRID = "#222222", "#767676", "#E6E6E6"
 
 # Panels show this share of the values; what lies further out is counted in words.
 _SHOWN_PERCENT = 99.8
@@ -98,7 +94,7 @@ def draw_mae_density(genes: pd.DataFrame, axes: Axes, styles: Mapping[str, Style
             line = axes.plot(grid, gaussian_kde(mae)(grid))[0]
         else:
             line = axes.axvline(mae[0])
-        _apply(line, name, styles[name])
+        style_line(line, name, styles[name])
     axes.set_xlim(start, stop)
     axes.set_ylim(bottom=0)
     _frame(axes, "MAE of a gene (standardised units)", "Density of genes")
@@ -139,7 +135,7 @@ def draw_mae_scatter(
     start, stop = _shown_range(pd.concat([across, up]))
     outside = int(np.sum((across > stop) | (up > stop)))
     size = float(np.clip(4000 / len(across), 2.0, 18.0))
-    axes.plot([start, stop], [start, stop], color=_INK, linewidth=0.9, gid="diagonal", zorder=3)
+    axes.plot([start, stop], [start, stop], color=INK, linewidth=0.9, gid="diagonal", zorder=3)
     # Thousands of dots as vectors would make the report slow to open.
     axes.scatter(
         across, up, s=size, color=colour, alpha=0.4, linewidths=0, rasterized=True, zorder=2
@@ -148,7 +144,7 @@ def draw_mae_scatter(
     axes.set_ylim(start, stop)
     axes.set_aspect("equal")
     lower = 100.0 * float(np.mean(up < across))
-    text = f"{_short(model)} lower in\n{lower:.1f} % of genes"
+    text = f"{shortened(model, 18)} lower in\n{lower:.1f} % of genes"
     if outside:
         text += f"\n({outside} {'lies' if outside == 1 else 'lie'} outside)"
     # In the corner on the other side of the diagonal than most genes.
@@ -161,11 +157,14 @@ def draw_mae_scatter(
         ha=ha,
         va=va,
         fontsize=8.5,
-        color=_INK,
+        color=INK,
         zorder=5,
         parse_math=False,
     )
-    _frame(axes, f"MAE of {_short(reference)} (std. units)", f"MAE of {_short(model)} (std. units)")
+    across_label, up_label = (
+        f"MAE of {shortened(name, 24)}\n(standardised units)" for name in (reference, model)
+    )
+    _frame(axes, across_label, up_label)
 
 
 def draw_r_share(genes: pd.DataFrame, axes: Axes, styles: Mapping[str, Style]) -> None:
@@ -201,7 +200,7 @@ def draw_r_share(genes: pd.DataFrame, axes: Axes, styles: Mapping[str, Style]) -
             continue
         at_least = len(r) - np.searchsorted(r, grid)
         line = axes.plot(grid, 100.0 * at_least / len(all_r))[0]
-        _apply(line, name, styles[name])
+        style_line(line, name, styles[name])
         lowest = min(lowest, float(np.percentile(r, 1)))
     axes.set_xlim(math.floor(lowest * 5) / 5, 1.0)
     axes.set_ylim(0, 102)
@@ -244,7 +243,7 @@ def draw_training(
             continue
         known = log[["epoch", column]].dropna()
         line = axes.plot(known["epoch"].to_numpy(), known[column].to_numpy())[0]
-        _apply(line, name, styles[name])
+        style_line(line, name, styles[name])
         if "mae_validation" not in log or log["mae_validation"].isna().all():
             continue
         best_row = np.nanargmin(log["mae_validation"].to_numpy())
@@ -253,95 +252,6 @@ def draw_training(
         dot.set(color=styles[name].colour, markeredgecolor="white", zorder=4)
     _frame(axes, "Epoch", "MAE (standardised units)")
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=[1, 2, 5, 10]))
-
-
-def density_figure(evaluation: Evaluation) -> Figure:
-    """`draw_mae_density` for every set."""
-    styles = model_styles(evaluation.info["models"])
-    return _by_set(evaluation, lambda genes, axes: draw_mae_density(genes, axes, styles), styles)
-
-
-def r_figure(evaluation: Evaluation) -> Figure:
-    """`draw_r_share` for every set, of the models that have an r anywhere."""
-    with_r = set(evaluation.genes.loc[evaluation.genes["r"].notna(), "model"])
-    all_styles = model_styles(evaluation.info["models"])
-    styles = {name: style for name, style in all_styles.items() if name in with_r}
-    return _by_set(evaluation, lambda genes, axes: draw_r_share(genes, axes, styles), styles)
-
-
-def scatter_figure(evaluation: Evaluation, model: str, reference: str) -> Figure:
-    """`draw_mae_scatter` of `model` against `reference` for every set."""
-    colour = model_styles(evaluation.info["models"])[model].colour
-
-    def draw(genes: pd.DataFrame, axes: Axes) -> None:
-        draw_mae_scatter(genes, axes, model, reference, colour)
-
-    return _by_set(evaluation, draw, {})
-
-
-def training_figure(
-    logs: Mapping[str, pd.DataFrame], kinds: Mapping[str, str], first_sets: Sequence[str] = ()
-) -> Figure:
-    """`draw_training` for every set of the logs.
-
-    Parameters
-    ----------
-    logs
-        Training log of each model, as `draw_training` takes them.
-    kinds
-        Kind of each model of the report, so that a model has one colour in all figures.
-    first_sets
-        Sets drawn before the others, in this order, where the logs have them.
-    """
-    logged = [
-        column.removeprefix("mae_")
-        for log in logs.values()
-        for column in log.columns
-        if column.startswith("mae_")
-    ]
-    set_names = sorted(
-        dict.fromkeys(logged),
-        key=lambda s: first_sets.index(s) if s in first_sets else len(first_sets),
-    )
-    styles = model_styles({**kinds, **{name: "" for name in logs if name not in kinds}})
-    figure, panels = _panels(set_names)
-    for set_name, axes in panels.items():
-        draw_training(logs, axes, set_name, styles)
-        _title(axes, set_name, "")
-    _legend(figure, {name: styles[name] for name in logs})
-    return figure
-
-
-def _by_set(
-    evaluation: Evaluation,
-    draw: Callable[[pd.DataFrame, Axes], None],
-    styles: Mapping[str, Style],
-) -> Figure:
-    counts = evaluation.info["sets"]
-    figure, panels = _panels(list(counts))
-    for set_name, genes in evaluation.genes.groupby("set", sort=False):
-        axes = panels[str(set_name)]
-        draw(genes, axes)
-        n = counts[str(set_name)]["n_profiles"]
-        _title(axes, str(set_name), f"{n:,} profile{'s' if n != 1 else ''}")
-    _legend(figure, styles)
-    return figure
-
-
-def _panels(names: Sequence[str]) -> tuple[Figure, dict[str, Axes]]:
-    """A figure with a panel per name, at most three in a row."""
-    from matplotlib.figure import Figure
-    from matplotlib.layout_engine import ConstrainedLayoutEngine
-
-    columns = 2 if len(names) == 4 else min(3, len(names))
-    rows = math.ceil(len(names) / columns)
-    width, height = {1: (5.4, 3.7), 2: (4.4, 3.3)}.get(columns, (3.35, 2.95))
-    layout = ConstrainedLayoutEngine(w_pad=0.09, h_pad=0.09)
-    figure = Figure(figsize=(columns * width, rows * height), layout=layout, facecolor="white")
-    return figure, {
-        name: figure.add_subplot(rows, columns, position)
-        for position, name in enumerate(names, start=1)
-    }
 
 
 def _by_model(
@@ -360,7 +270,17 @@ def _shown_range(values: pd.Series) -> tuple[float, float]:
     return max(0.0, low - margin), high + margin
 
 
-def _apply(line: object, name: str, style: Style) -> None:
+def style_line(line: object, name: str, style: Style) -> None:
+    """Give a line its model's colour and dashes, and the model's name as its gid.
+
+    Examples
+    --------
+    >>> from matplotlib.lines import Line2D
+    >>> line = Line2D([], [])
+    >>> style_line(line, "net", Style("#0072B2"))
+    >>> line.get_color(), line.get_gid()
+    ('#0072B2', 'net')
+    """
     from matplotlib.lines import Line2D
 
     if isinstance(line, Line2D):
@@ -375,50 +295,21 @@ def _frame(axes: Axes, across: str, up: str) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
     axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
     # Names come from the user: a "$" in one is a dollar, not the start of a formula.
-    axes.set_xlabel(across, fontsize=9, color=_INK, parse_math=False)
-    axes.set_ylabel(up, fontsize=9, color=_INK, parse_math=False)
-    axes.tick_params(labelsize=8.5, color=_FRAME, labelcolor=_INK, length=3)
+    axes.set_xlabel(across, fontsize=9, color=INK, parse_math=False)
+    axes.set_ylabel(up, fontsize=9, color=INK, parse_math=False)
+    axes.tick_params(labelsize=8.5, color=FRAME_COLOUR, labelcolor=INK, length=3)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color(_FRAME)
+    axes.spines[["left", "bottom"]].set_color(FRAME_COLOUR)
     axes.grid(color=_GRID, linewidth=0.6)
     axes.set_axisbelow(True)
 
 
-def _title(axes: Axes, name: str, detail: str) -> None:
-    axes.set_title(
-        _short(name), loc="left", fontsize=10, fontweight="bold", color=_INK, parse_math=False
-    )
-    axes.set_title(detail, loc="right", fontsize=8.5, color=_FRAME)
+def shortened(name: str, limit: int = 28) -> str:
+    """A name of at most `limit` letters, its end replaced by an ellipsis where it is longer.
 
-
-def _legend(figure: Figure, styles: Mapping[str, Style]) -> None:
-    from matplotlib.lines import Line2D
-
-    if not styles:
-        return
-    names = [_short(name) for name in styles]
-    handles = []
-    for name, style in styles.items():
-        handle = Line2D([], [])
-        _apply(handle, name, style)
-        handles.append(handle)
-    # About 12 letters an inch, and six for the line before each name.
-    columns = int(figure.get_figwidth() * 12) // (max(map(len, names)) + 6)
-    legend = figure.legend(
-        handles,
-        [str(i) for i in range(len(names))],
-        loc="outside lower center",
-        ncols=max(1, min(len(names), columns)),
-        frameon=False,
-        handlelength=2.2,
-        fontsize=9,
-        labelcolor=_INK,
-    )
-    # Set afterwards: a legend hides labels that begin with "_" and reads "$" as a formula.
-    for text, name in zip(legend.get_texts(), names, strict=True):
-        text.set_parse_math(False)
-        text.set_text(name)
-
-
-def _short(name: str, limit: int = 28) -> str:
+    Examples
+    --------
+    >>> shortened("dgex-3x9000", limit=6)
+    'dgex-…'
+    """
     return name if len(name) <= limit else name[: limit - 1] + "…"
