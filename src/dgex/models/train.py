@@ -139,6 +139,8 @@ def _train(
                 f"{folder} has {checkpoint.epoch} epochs already, more than the {config.epochs} "
                 "asked for. Ask for at least as many."
             )
+        # The momentum kept is that of the last epoch's rate.
+        _set_rate(optimizer, config, checkpoint.rows[-1]["learning_rate"])
         _restore(net, optimizer, checkpoint)
         checkpoint.weights, checkpoint.momentum = {}, {}
         log.info("going on after epoch %d of %d", checkpoint.epoch, config.epochs)

@@ -1,0 +1,170 @@
+"""Model directories: what they hold, and every way in which they can be damaged."""
+
+import json
+import shutil
+import tomllib
+
+import numpy as np
+import pandas as pd
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from dgex.errors import DataError, UsageError
+from dgex.models.bundle import Bundle
+from dgex.models.card import model_card
+from dgex.models.fit import train
+
+NET = {"model": "dgex", "hidden_units": 5, "epochs": 3, "device": "cpu", "learning_rate": 0.05}
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, write_dataset):
+    """A net selected on an external set too, and a ridge, trained once."""
+    folder = tmp_path_factory.mktemp("bundle")
+    dataset = write_dataset(folder / "colon")
+    train(dataset, folder / "net", select_on="gtex", **NET)
+    train(dataset, folder / "ridge", model="ridge", penalties=(0.1, 1.0))
+    return dataset, folder
+
+
+@pytest.fixture
+def net(trained, tmp_path):
+    return shutil.copytree(trained[1] / "net", tmp_path / "net")
+
+
+def test_what_a_net_directory_holds(trained):
+    dataset, folder = trained
+    path = folder / "net"
+    found = {file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file()}
+    info = json.loads((path / "model.json").read_text())
+    assert found == {
+        "model.json",
+        "weights.safetensors",
+        "weights-gtex.safetensors",
+        "training.tsv",
+        "run.toml",
+        "README.md",
+        "preprocessing/landmarks.tsv",
+        "preprocessing/targets.tsv",
+        "preprocessing/preprocessing.safetensors",
+    }
+    assert info["files"] == {
+        name: (path / name).stat().st_size for name in sorted(found - {"model.json"})
+    }
+    assert info["kind"] == "dgex"
+    assert info["settings"] == {"hidden_layers": 1, "hidden_units": 5, "dropout": 0.1}
+    assert info["dataset"] == {"name": "colon", "fingerprint": dataset.fingerprint}
+    log = pd.read_csv(path / "training.tsv", sep="\t")
+    for name, one in info["weights"].items():
+        assert one["mae"] == pytest.approx(log[f"mae_{name}"].min())
+        assert one["epoch"] == log[f"mae_{name}"].idxmin() + 1
+    run = tomllib.loads((path / "run.toml").read_text())
+    assert run["options"]["learning_rate"] == 0.05
+    assert run["options"]["seed"] == 0
+    assert run["inputs"]["dataset"]["name"] == str(dataset.path.resolve())
+    assert {"python", "numpy", "torch"} <= set(run["versions"])
+    assert not list(folder.glob("*.partial"))
+
+
+@pytest.mark.parametrize("name", ["validation", "gtex"])
+def test_load_takes_the_weights_asked_for(trained, name):
+    dataset, folder = trained
+    bundle = Bundle.load(folder / "net", weights=name)
+    assert bundle.weights == name
+    assert bundle.weights_available == ("validation", "gtex")
+    assert (bundle.kind, bundle.protocol, bundle.dataset_name) == ("dgex", "paper", "colon")
+    assert bundle.dataset_fingerprint == dataset.fingerprint
+    assert len(bundle.training_log) == 3
+    profiles = dataset[name]
+    error_nt = np.abs(bundle.predict(profiles.x_nl) - profiles.y_nt)[:, profiles.present_t]
+    assert error_nt.mean() == pytest.approx(bundle.info["weights"][name]["mae"], rel=1e-5)
+    assert bundle.preprocessor.targets.equals(dataset.targets)
+
+
+def test_a_ridge_comes_back_with_its_table(trained):
+    bundle = Bundle.load(trained[1] / "ridge")
+    assert bundle.training_log is None
+    assert list(bundle.model.validation_mae) == [0.1, 1.0]
+    assert bundle.info["weights"]["validation"]["mae"] == pytest.approx(
+        min(bundle.model.validation_mae.values()), rel=1e-4
+    )
+
+
+@pytest.mark.parametrize("model", ["net", "ridge"])
+def test_the_card_says_what_it_is(trained, model):
+    bundle = Bundle.load(trained[1] / model)
+    text = (bundle.path / "README.md").read_text()
+    assert text == model_card(bundle.info)
+    assert f"{bundle.info['weights']['validation']['mae']:.4f}" in text
+    for words in ("6 landmarks to 9 targets", "90 training profiles", "colon", "protocol paper"):
+        assert words in text
+
+
+def rewrite(path, **changes):
+    info = json.loads(path.read_text())
+    path.write_text(json.dumps(info | changes))
+
+
+def spoil_weights(path, change):
+    """Change the arrays and keep model.json in agreement with the file's size."""
+    file = path / "weights.safetensors"
+    arrays = load_file(file)
+    change(arrays)
+    save_file(arrays, file)
+    info = json.loads((path / "model.json").read_text())
+    info["files"]["weights.safetensors"] = file.stat().st_size
+    (path / "model.json").write_text(json.dumps(info))
+
+
+def truncate(path):
+    path.write_bytes(path.read_bytes()[:-9])
+
+
+def garble(path):
+    path.write_bytes(b"\xff" * path.stat().st_size)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda path: (path / "model.json").unlink(), "not a whole Model: model.json is missing"),
+        (lambda path: truncate(path / "model.json"), "model.json is damaged"),
+        (lambda path: garble(path / "model.json"), "model.json is damaged"),
+        (lambda path: (path / "model.json").write_text("[]"), "model.json is damaged"),
+        (lambda path: rewrite(path / "model.json", format=99), "format 99; this dgex reads 1"),
+        (lambda path: rewrite(path / "model.json", kind="forest"), "unknown kind forest"),
+        (lambda path: rewrite(path / "model.json", files=None), "files is not a dict"),
+        (lambda path: rewrite(path / "model.json", dataset={}), "model.json is damaged"),
+        (lambda path: (path / "weights.safetensors").unlink(), "weights.safetensors missing"),
+        (lambda path: truncate(path / "weights.safetensors"), "weights.safetensors missing or cut"),
+        (lambda path: truncate(path / "training.tsv"), "training.tsv missing or cut off"),
+        (lambda path: (path / "preprocessing/targets.tsv").unlink(), "targets.tsv missing"),
+        (lambda path: garble(path / "weights.safetensors"), "weights.safetensors is damaged"),
+        (lambda path: garble(path / "preprocessing/preprocessing.safetensors"), "is damaged"),
+        (
+            lambda path: spoil_weights(path, lambda arrays: arrays.pop("output.bias")),
+            "does not hold the weights of a model of kind dgex",
+        ),
+        (
+            lambda path: spoil_weights(
+                path, lambda arrays: arrays.update({"hidden.0.weight": np.zeros((5, 4), "f4")})
+            ),
+            "infers 9 targets from 4 landmarks, but the gene tables beside it have 9 and 6",
+        ),
+    ],
+)
+def test_damage_is_one_line_that_names_the_file(net, damage, message):
+    damage(net)
+    with pytest.raises(DataError, match=message) as caught:
+        Bundle.load(net)
+    assert str(net) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_unknown_paths_and_weights(net, tmp_path):
+    with pytest.raises(UsageError, match="no such Model"):
+        Bundle.load(tmp_path / "nothing")
+    with pytest.raises(DataError, match="not a whole Model"):
+        Bundle.load(tmp_path)
+    with pytest.raises(UsageError, match="no weights chosen on 1000g; it has validation, gtex"):
+        Bundle.load(net, weights="1000g")

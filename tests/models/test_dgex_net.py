@@ -1,0 +1,56 @@
+"""The net as a Model: arrays in, the same numbers out."""
+
+import numpy as np
+import pytest
+import torch
+
+from dgex.config import TrainConfig
+from dgex.models.dgex_net import DGEX
+from dgex.models.nets import DGEXNet
+
+
+def model_of(layers):
+    torch.manual_seed(1)
+    net = DGEXNet(6, 9, hidden_layers=layers, hidden_units=5, dropout=0.5)
+    torch.nn.init.normal_(net.output.weight)
+    arrays = {name: array.detach().numpy() for name, array in net.named_parameters()}
+    settings = {"hidden_layers": layers, "hidden_units": 5, "dropout": 0.5}
+    return net.eval(), DGEX.from_arrays(arrays, settings)
+
+
+@pytest.mark.parametrize("layers", [1, 2, 3])
+@pytest.mark.parametrize("n", [0, 1, 2500])
+def test_predict_is_the_net_without_dropout(layers, n):
+    net, model = model_of(layers)
+    x_nl = np.random.default_rng(0).normal(size=(n, 6)).astype(np.float32)
+    x_nl.setflags(write=False)  # as memory maps are
+    y_nt = model.predict(x_nl)
+    assert y_nt.dtype == np.float32
+    with torch.no_grad():
+        expected = net(torch.tensor(x_nl)).numpy()
+    np.testing.assert_allclose(y_nt, expected, atol=1e-5)
+    np.testing.assert_array_equal(model.predict(x_nl), y_nt)
+
+
+def test_fit_keeps_the_best_weights(dataset):
+    model = DGEX()
+    model.fit(dataset, TrainConfig(model="dgex", hidden_units=4, epochs=3, device="cpu"))
+    assert (model.n_landmarks, model.n_targets) == (6, 9)
+    assert model.settings() == {"hidden_layers": 1, "hidden_units": 4, "dropout": 0.1}
+    assert model.predict(dataset["test"].x_nl).shape == (21, 9)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda arrays: arrays.pop("output.weight"),
+        lambda arrays: arrays.update({"hidden.2.bias": arrays["hidden.1.bias"]}),
+        lambda arrays: arrays.update({"hidden.1.weight": arrays["hidden.1.weight"][1:]}),
+    ],
+)
+def test_arrays_that_are_no_net_are_refused(damage):
+    _, model = model_of(2)
+    arrays = dict(model.arrays())
+    damage(arrays)
+    with pytest.raises(ValueError, match="do not make a net of 2 x 5 units"):
+        DGEX.from_arrays(arrays, model.settings())
