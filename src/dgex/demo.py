@@ -47,7 +47,7 @@ def run_demo(out: str | Path, *, seed: int = 0) -> tuple[Path, pd.DataFrame]:
     log.info("2 of 5  dgex prepare")
     dataset = prepare(
         tumours,
-        out / "dataset",
+        out / "tcga_coadread",
         landmarks=panel_file,
         split=panel_file.with_suffix(".split.tsv"),
         group_by="patient",
