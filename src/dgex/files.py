@@ -16,13 +16,20 @@ from typing import Any
 from dgex.errors import DataError, DgexError, UsageError
 
 PARTIAL_SUFFIX = ".partial"
+_REPLACED_SUFFIX = ".replaced"
 
 _DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 def partial_path(path: Path) -> Path:
     """The name under which `path` is written until it is whole."""
-    return path.with_name(path.name + PARTIAL_SUFFIX)
+    return _beside(path, PARTIAL_SUFFIX)
+
+
+def _beside(path: Path, suffix: str) -> Path:
+    if path.name in ("", ".."):
+        raise UsageError(f"{path} is no name for something new. Choose another --out.")
+    return path.with_name(path.name + suffix)
 
 
 @contextlib.contextmanager
@@ -40,20 +47,37 @@ def disk_errors(path: Path) -> Iterator[None]:
                 f"The disk is full: {path} could not be written and nothing of it was kept. "
                 "Free some space or choose another --out."
             ) from error
-        if isinstance(error, PermissionError):
+        if isinstance(error, PermissionError) or error.errno == errno.EROFS:
+            where = path if error.filename is None else error.filename
             raise DataError(
-                f"No permission to write {path}. Choose another --out or mend the folder's rights."
+                f"No permission: {where} cannot be opened or written ({error.strerror}). "
+                "Mend its rights, or choose another --out."
             ) from error
+        if error.errno == errno.ENAMETOOLONG:
+            raise DataError(f"The name {path} is too long. Choose another --out.") from error
         raise
 
 
 def refuse_existing(path: Path, overwrite: bool) -> None:
-    """Raise UsageError where `path` exists and may not be replaced, or its folder is a file."""
-    for parent in path.parents:
-        if parent.exists() and not parent.is_dir():
-            raise UsageError(f"{parent} is a file, so {path} cannot be made. Choose another --out.")
-    if path.exists() and not overwrite:
-        raise UsageError(f"{path} exists already. Choose another --out or pass --overwrite.")
+    """Raise UsageError where `path` may not be written or replaced.
+
+    It exists and `overwrite` is false; its folder is a file; or it is a folder that dgex did not
+    make (it holds no ``run.toml``), which is never deleted.
+    """
+    _beside(path, "")
+    with disk_errors(path):
+        for parent in path.parents:
+            if parent.exists() and not parent.is_dir():
+                raise UsageError(
+                    f"{parent} is a file, so {path} cannot be made. Choose another --out."
+                )
+        if path.exists() and not overwrite:
+            raise UsageError(f"{path} exists already. Choose another --out or pass --overwrite.")
+        if path.is_dir() and not (path / "run.toml").is_file() and any(path.iterdir()):
+            raise UsageError(
+                f"{path} is a folder that dgex did not make whole (it has no run.toml), so it is "
+                "not replaced. Choose another --out, or remove it first."
+            )
 
 
 @contextlib.contextmanager
@@ -63,12 +87,14 @@ def whole_file(path: Path, *, overwrite: bool = True) -> Iterator[Path]:
     Raises
     ------
     UsageError
-        `path` exists and `overwrite` is false.
+        `path` exists and `overwrite` is false, or it is a folder.
     DataError
         The disk is full, or the folder may not be written.
     """
     path = Path(path)
     refuse_existing(path, overwrite)
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder; a file cannot take its place. Choose another --out.")
     partial = partial_path(path)
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -91,7 +117,7 @@ def whole_directory(
     Raises
     ------
     UsageError
-        `path` exists and `overwrite` is false.
+        `path` exists and `overwrite` is false, or it is a folder that dgex did not make.
     DataError
         The disk is full, or the folder may not be written.
     """
@@ -104,14 +130,32 @@ def whole_directory(
         partial.mkdir(parents=True, exist_ok=True)
         try:
             yield partial
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-            elif path.exists():
-                path.unlink()
-            os.replace(partial, path)
+            _swap_in(partial, path)
         finally:
             if not keep_partial:
                 shutil.rmtree(partial, ignore_errors=True)
+
+
+def _swap_in(partial: Path, path: Path) -> None:
+    """Rename `partial` to `path`; what was there is deleted only after that."""
+    replaced = _beside(path, _REPLACED_SUFFIX)
+    _remove(replaced)
+    if path.exists() or path.is_symlink():
+        os.replace(path, replaced)
+    try:
+        os.replace(partial, path)
+    except OSError:
+        if replaced.exists():
+            os.replace(replaced, path)
+        raise
+    _remove(replaced)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def sha256_of(path: Path) -> str:
@@ -155,4 +199,6 @@ def _without_none(content: Any) -> Any:
         return [_without_none(item) for item in content]
     if isinstance(content, Path):
         return str(content)
+    if type(content).__module__ == "numpy" and hasattr(content, "item"):
+        return content.item()
     return content
