@@ -144,7 +144,7 @@ def draw_mae_scatter(
     axes.set_ylim(start, stop)
     axes.set_aspect("equal")
     lower = 100.0 * float(np.mean(up < across))
-    text = f"{shortened(model, 18)} lower in\n{lower:.1f} % of genes"
+    text = f"{shortened(model, 14)} lower in\n{lower:.1f} % of genes"
     if outside:
         text += f"\n({outside} {'lies' if outside == 1 else 'lie'} outside)"
     # In the corner on the other side of the diagonal than most genes.
@@ -162,7 +162,7 @@ def draw_mae_scatter(
         parse_math=False,
     )
     across_label, up_label = (
-        f"MAE of {shortened(name, 24)}\n(standardised units)" for name in (reference, model)
+        f"MAE of {shortened(name, 20)}\n(standardised units)" for name in (reference, model)
     )
     _frame(axes, across_label, up_label)
 
