@@ -21,6 +21,8 @@ from dgex.errors import DataError
 Ties = Literal["unique", "average"]
 
 _ARRAYS = ("reference_g", "mean_g", "sd_g", "correlation_ll")
+# Standardised landmarks have variance 1. Of 0.03 to 30, 1 was best or nearly so within a compendium
+# and across platforms; it halves the error of setting absent landmarks to their mean.
 _RIDGE = 1.0
 
 
