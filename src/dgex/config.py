@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from types import UnionType
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from dgex.errors import UsageError
 
@@ -248,7 +249,8 @@ def with_options(config: Config, options: dict[str, Any]) -> Config:
     Raises
     ------
     UsageError
-        A name in `options` is not a field of the configuration.
+        A name in `options` is not a field of the configuration, or a value of the result is not
+        one of its choices.
 
     Examples
     --------
@@ -261,4 +263,21 @@ def with_options(config: Config, options: dict[str, Any]) -> Config:
         raise UsageError(
             f"{', '.join(unknown)}: no such option. Options are {', '.join(sorted(known))}."
         )
-    return dataclasses.replace(config, **options)
+    replaced = dataclasses.replace(config, **options)
+    for name, hint in get_type_hints(type(config)).items():
+        value = getattr(replaced, name)
+        choices = _choices(hint)
+        if choices and value not in choices:
+            flag, words = name.replace("_", "-"), name.replace("_", " ")
+            shown = ", ".join(str(choice) for choice in choices if choice is not None)
+            raise UsageError(f"--{flag} {value}: no such {words}. Choose one of {shown}.")
+    return replaced
+
+
+def _choices(hint: Any) -> tuple[Any, ...]:
+    """The values that a Literal, or a Literal or None, allows; empty for any other type."""
+    if get_origin(hint) is Literal:
+        return get_args(hint)
+    parts = get_args(hint) if get_origin(hint) in (Union, UnionType) else ()
+    literals = [part for part in parts if get_origin(part) is Literal]
+    return (*get_args(literals[0]), None) if literals else ()
