@@ -16,7 +16,7 @@ import h5py
 import numpy as np
 import pandas as pd
 
-from dgex.data.hdf5 import RowReader, RowWriter, field_names, is_number_matrix, open_hdf5
+from dgex.data.hdf5 import Hdf5Output, RowReader, field_names, is_number_matrix, open_hdf5
 from dgex.data.matrix import Matrix, MatrixWriter
 from dgex.errors import DataError
 
@@ -81,32 +81,30 @@ class GctxWriter(MatrixWriter):
     ) -> None:
         super().__init__(path, obs, var, dtype=dtype, overwrite=overwrite)
         self._compression = compression
-        self._rows: RowWriter | None = None
+        self._out: Hdf5Output | None = None
 
     def _open(self, partials: list[Path]) -> None:
-        file = h5py.File(partials[0], "w")
-        try:
-            file.attrs["version"] = np.bytes_(b"GCTX1.0")
-            file.attrs["src"] = self.path.name
-            write_fields(file, SAMPLES, self.obs, self.path)
-            write_fields(file, GENES, self.var, self.path)
-            shape = (len(self.obs), len(self.var))
-            self._rows = RowWriter(file, MATRIX, shape, self.dtype, self._compression)
-        except BaseException:
-            file.close()
-            raise
-        self._rows.begin()
+        self._out = Hdf5Output(partials[0])
+        file = self._out.file
+        file.attrs["version"] = np.bytes_(b"GCTX1.0")
+        file.attrs["src"] = self.path.name
+        write_fields(file, SAMPLES, self.obs, self.path)
+        write_fields(file, GENES, self.var, self.path)
+        shape = (len(self.obs), len(self.var))
+        self._out.create(MATRIX, shape, self.dtype, self._compression)
+        self._out.begin()
 
     def _write(self, x_bg: np.ndarray) -> None:
-        assert self._rows is not None  # _open has run: `write` refuses otherwise
-        self._rows.write(x_bg)
+        assert self._out is not None  # _open has run: `write` refuses otherwise
+        self._out.write_rows(x_bg)
 
     def _finish(self) -> None:
         self._close()
 
     def _close(self) -> None:
-        if self._rows is not None:
-            self._rows.close()
+        out, self._out = self._out, None
+        if out is not None:
+            out.close()
 
 
 def read_fields(file: h5py.File, group_name: str, length: int, path: Path) -> pd.DataFrame:

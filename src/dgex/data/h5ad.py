@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 import pandas as pd
 
-from dgex.data.hdf5 import RowReader, RowWriter, field_names, is_number_matrix, open_hdf5
+from dgex.data.hdf5 import Hdf5Output, RowReader, field_names, is_number_matrix, open_hdf5
 from dgex.data.matrix import BLOCK_BYTES, Matrix, MatrixWriter
 from dgex.data.spool import Spool, SpooledMatrix
 from dgex.errors import DataError, UsageError
@@ -145,39 +145,36 @@ class H5adWriter(MatrixWriter):
     ) -> None:
         super().__init__(path, obs, var, dtype=dtype, overwrite=overwrite)
         self._compression = compression
-        self._rows: RowWriter | None = None
+        self._out: Hdf5Output | None = None
 
     def _open(self, partials: list[Path]) -> None:
         from anndata.io import write_elem
 
-        file = h5py.File(partials[0], "w")
-        try:
-            file.attrs["encoding-type"] = "anndata"
-            file.attrs["encoding-version"] = "0.1.0"
-            with _plain_strings():
-                write_elem(file, "obs", plain_table(self.obs, self.path))
-                write_elem(file, "var", plain_table(self.var, self.path))
-                for name in ("layers", "obsm", "obsp", "uns", "varm", "varp"):
-                    write_elem(file, name, {})
-            shape = (len(self.obs), len(self.var))
-            self._rows = RowWriter(file, "X", shape, self.dtype, self._compression)
-            self._rows.dataset.attrs["encoding-type"] = "array"
-            self._rows.dataset.attrs["encoding-version"] = "0.2.0"
-        except BaseException:
-            file.close()
-            raise
-        self._rows.begin()
+        self._out = Hdf5Output(partials[0])
+        file = self._out.file
+        file.attrs["encoding-type"] = "anndata"
+        file.attrs["encoding-version"] = "0.1.0"
+        with _plain_strings():
+            write_elem(file, "obs", plain_table(self.obs, self.path))
+            write_elem(file, "var", plain_table(self.var, self.path))
+            for name in ("layers", "obsm", "obsp", "uns", "varm", "varp"):
+                write_elem(file, name, {})
+        x = self._out.create("X", (len(self.obs), len(self.var)), self.dtype, self._compression)
+        x.attrs["encoding-type"] = "array"
+        x.attrs["encoding-version"] = "0.2.0"
+        self._out.begin()
 
     def _write(self, x_bg: np.ndarray) -> None:
-        assert self._rows is not None  # _open has run: `write` refuses otherwise
-        self._rows.write(x_bg)
+        assert self._out is not None  # _open has run: `write` refuses otherwise
+        self._out.write_rows(x_bg)
 
     def _finish(self) -> None:
         self._close()
 
     def _close(self) -> None:
-        if self._rows is not None:
-            self._rows.close()
+        out, self._out = self._out, None
+        if out is not None:
+            out.close()
 
 
 def open_h5ad(path: Path) -> Matrix:

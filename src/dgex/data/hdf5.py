@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -95,77 +96,123 @@ class RowReader:
         self._file.close()
 
 
-class RowWriter:
-    """Writes the rows of a matrix dataset in an HDF5 file that is otherwise complete.
+class Hdf5Output:
+    """An HDF5 file being written, one matrix of it row by row.
 
-    Without compression the dataset is one stretch of bytes whose place is fixed before the
-    first row comes, and the rows are written there as plain bytes: a full disk is then an
-    ordinary error, and cannot damage HDF5's own bookkeeping.
+    HDF5 cannot close a file that the disk does not take, and then complains until the
+    process ends. So its writes go through this object: after the first error they are only
+    pretended, HDF5 closes in peace, and the error is raised as what it is, an OSError.
+
+    An uncompressed matrix is one stretch of bytes whose place is fixed before the first row
+    comes; HDF5 is closed then and the rows are written as plain bytes.
     """
 
-    def __init__(
-        self,
-        file: h5py.File,
-        name: str,
-        shape: tuple[int, int],
-        dtype: Any,
-        compression: str | None,
-    ) -> None:
-        self._file: h5py.File | None = file
-        self._raw: BinaryIO | None = None
+    def __init__(self, path: Path) -> None:
+        self._raw: BinaryIO = open(path, "w+b")  # noqa: SIM115 - stays open until close()
+        self._error: OSError | None = None
+        self._failed = False
         self._row = 0
-        if compression is None:
+        self.file = h5py.File(self, "w", rdcc_nbytes=CACHE_BYTES, rdcc_nslots=20011)
+
+    def create(
+        self, name: str, shape: tuple[int, int], dtype: Any, compression: str | None
+    ) -> h5py.Dataset:
+        """Make the matrix dataset, uncompressed or with "gzip"."""
+        if compression not in (None, "gzip"):
+            raise UsageError(f"Compression is gzip or none, not {compression}.")
+        self._plain = compression is None
+        if compression == "gzip":
+            rows = max(1, CHUNK_BYTES // (np.dtype(dtype).itemsize * shape[1]))
+            chunks = (min(rows, shape[0]), shape[1])
+            self._dataset = self.file.create_dataset(
+                name, shape, dtype, chunks=chunks, compression="gzip", shuffle=True
+            )
+        else:
             plan = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
             plan.set_layout(h5py.h5d.CONTIGUOUS)
             plan.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
             plan.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
             kind = h5py.h5t.py_create(np.dtype(dtype))
+            group = self.file.require_group(name.rpartition("/")[0] or "/")
             space = h5py.h5s.create_simple(shape)
-            links = h5py.h5p.create(h5py.h5p.LINK_CREATE)
-            links.set_create_intermediate_group(True)
-            made = h5py.h5d.create(file.id, name.encode(), kind, space, plan, links)
-            self.dataset = h5py.Dataset(made)
-        elif compression == "gzip":
-            rows = max(1, CHUNK_BYTES // (np.dtype(dtype).itemsize * shape[1]))
-            self.dataset = file.create_dataset(
-                name,
-                shape,
-                dtype,
-                chunks=(min(rows, shape[0]), shape[1]),
-                compression="gzip",
-                compression_opts=4,
-                shuffle=True,
-            )
-        else:
-            raise UsageError(f"Compression is gzip or none, not {compression}.")
-        self._compressed = compression is not None
+            last = name.rpartition("/")[2].encode()
+            self._dataset = h5py.Dataset(h5py.h5d.create(group.id, last, kind, space, plan))
+        return self._dataset
 
     def begin(self) -> None:
         """Call when everything but the matrix is in the file."""
-        if self._compressed or self._file is None:
-            return
-        offset, path = self.dataset.id.get_offset(), self._file.filename
-        self._file.close()
-        self._file = None
-        self._raw = open(path, "r+b")  # noqa: SIM115 - stays open until close()
-        self._raw.seek(offset)
+        if self._plain:
+            offset = self._dataset.id.get_offset()
+            self.file.close()
+            self._raise()
+            self._raw.seek(offset)
 
-    def write(self, x_bg: np.ndarray) -> None:
-        """Add rows, already of the dataset's type and in C order."""
-        if self._raw is not None:
+    def write_rows(self, x_bg: np.ndarray) -> None:
+        """Add rows, already of the matrix' type and in C order."""
+        if self._plain:
             self._raw.write(x_bg.data)
         else:
-            self.dataset[self._row : self._row + len(x_bg)] = x_bg
+            self._dataset[self._row : self._row + len(x_bg)] = x_bg
+            self._raise()
         self._row += len(x_bg)
 
     def close(self) -> None:
-        """Close the file."""
-        raw, self._raw = self._raw, None
-        file, self._file = self._file, None
-        if raw is not None:
-            raw.close()
-        if file is not None:
-            file.close()
+        """Close the file.
+
+        Raises
+        ------
+        OSError
+            The disk did not take all of it.
+        """
+        self.file.close()
+        self._raw.close()
+        self._raise()
+
+    def _raise(self) -> None:
+        error, self._error = self._error, None
+        if error is not None:
+            raise error
+
+    def _try(self, action: Callable[[], object]) -> None:
+        if not self._failed:
+            try:
+                action()
+            except OSError as error:
+                self._error, self._failed = error, True
+
+    # What h5py asks of a file object.
+
+    def seek(self, place: int, whence: int = 0) -> int:
+        """Go to a place in the file."""
+        return self._raw.seek(place, whence)
+
+    def tell(self) -> int:
+        """Tell the place in the file."""
+        return self._raw.tell()
+
+    def read(self, size: int = -1) -> bytes:
+        """Read from the place in the file."""
+        return self._raw.read(size)
+
+    def readinto(self, buffer: memoryview) -> int:
+        """Read; what was written only in pretence reads as zeros."""
+        content = self.read(len(buffer))
+        buffer[:] = content.ljust(len(buffer), b"\0")
+        return len(buffer)
+
+    def write(self, buffer: memoryview) -> int:
+        """Write, or pretend to after an error."""
+        self._try(lambda: self._raw.write(buffer))
+        return len(buffer)
+
+    def truncate(self, size: int) -> int:
+        """Set the file's length, or pretend to after an error."""
+        self._try(lambda: self._raw.truncate(size))
+        return size
+
+    def flush(self) -> None:
+        """Hand over what is buffered, or pretend to after an error."""
+        self._try(self._raw.flush)
 
 
 def _one_line(error: BaseException) -> str:

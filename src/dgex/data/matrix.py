@@ -240,10 +240,11 @@ class MatrixWriter(ABC):
     @contextlib.contextmanager
     def _writing(self) -> Iterator[Self]:
         with contextlib.ExitStack() as stack:
+            # The matrix itself comes last, so that a full disk is told with its name.
             partials = [
                 stack.enter_context(whole_file(name, overwrite=self.overwrite))
-                for name in self._names()
-            ]
+                for name in reversed(self._names())
+            ][::-1]
             try:
                 self._open(partials)
                 yield self

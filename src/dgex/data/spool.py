@@ -16,7 +16,7 @@ import pandas as pd
 from dgex.data.matrix import Matrix
 from dgex.errors import DataError, UsageError
 
-MEMORY_BYTES = 256 * 2**20
+MEMORY_BYTES = 128 * 2**20
 SLAB_BYTES = 32 * 2**20
 
 
