@@ -34,7 +34,7 @@ def run_demo(out: str | Path, *, seed: int = 0) -> tuple[Path, pd.DataFrame]:
     tuple of pathlib.Path and pandas.DataFrame
         The report, and the summary of the evaluation.
     """
-    from dgex.evaluate.verb import evaluate
+    from dgex.evaluation.verb import evaluate
     from dgex.inference import predict
     from dgex.models.fit import train
 

@@ -17,9 +17,9 @@ import numpy as np
 import pandas as pd
 
 from dgex.errors import UsageError
-from dgex.evaluate.evaluate import Evaluation
-from dgex.evaluate.grids import density_figure, r_figure, scatter_figure, training_figure
-from dgex.evaluate.verdict import best_first, compared_models, sets_main_first, verdict
+from dgex.evaluation.evaluate import Evaluation
+from dgex.evaluation.grids import density_figure, r_figure, scatter_figure, training_figure
+from dgex.evaluation.verdict import best_first, compared_models, sets_main_first, verdict
 from dgex.files import whole_file
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def make_figures(
     evaluation
         The scores to draw.
     training_logs
-        Model to training log, as `dgex.evaluate.figures.draw_training` takes it.
+        Model to training log, as `dgex.evaluation.figures.draw_training` takes it.
 
     Examples
     --------
@@ -198,7 +198,7 @@ def write_report(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     template = environment.from_string(
-        files("dgex.evaluate").joinpath("report.html.jinja").read_text("utf-8")
+        files("dgex.evaluation").joinpath("report.html.jinja").read_text("utf-8")
     )
     html = template.render(
         title=title,

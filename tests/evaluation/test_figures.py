@@ -7,7 +7,7 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from scipy.stats import gaussian_kde
 
-from dgex.evaluate.figures import (
+from dgex.evaluation.figures import (
     Style,
     draw_mae_density,
     draw_mae_scatter,

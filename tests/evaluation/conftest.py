@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dgex.evaluate.evaluate import evaluate_models
+from dgex.evaluation.evaluate import evaluate_models
 
 
 class FakeDataset(dict):

@@ -18,8 +18,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from dgex.data.genes import same_gene
 from dgex.errors import DataError, UsageError, name_list
-from dgex.evaluate.metrics import GeneErrors, GeneScores, improvement, summary, win_rate
+from dgex.evaluation.metrics import GeneErrors, GeneScores, improvement, summary, win_rate
 from dgex.files import whole_file, write_json
 from dgex.progress import track
 
@@ -79,7 +80,7 @@ class Evaluation:
     ----------
     summary
         A row per set and model. `mae`, `mae_sd`, `rmse` and `mae_other_genes` in standardised
-        units, as `dgex.evaluate.metrics.Summary` defines them; `n_targets` targets were scored,
+        units, as `dgex.evaluation.metrics.Summary` defines them; `n_targets` targets were scored,
         `n_targets_absent` were not measured in the set; the two `…_over_ols_percent` columns are
         NaN where no model of kind "ols" was given; `n_same_gene` of the scored targets are the
         same gene as a landmark and `mae_other_genes` is the MAE over the rest.
@@ -166,11 +167,7 @@ def same_gene_t(dataset: Dataset) -> BoolArray:
     >>> same_gene_t(dataset).tolist()
     [False, True, False]
     """
-    same_t = np.zeros(len(dataset.targets), dtype=bool)
-    for column in ("symbol", "ensembl", "entrez"):
-        known = set(dataset.landmarks[column].astype(str)) - {""}
-        same_t |= dataset.targets[column].astype(str).isin(known).to_numpy()
-    return same_t
+    return same_gene(dataset.targets, dataset.landmarks)
 
 
 def evaluate_models(

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from dgex.errors import UsageError
-from dgex.evaluate.grids import density_figure, r_figure, scatter_figure, training_figure
+from dgex.evaluation.grids import density_figure, r_figure, scatter_figure, training_figure
 
 MODELS = {"mean": ("mean", None), "ols": ("ols", 0.8), "net": ("dgex", 0.1)}
 MANY = {f"model number {i}": ("dgex", 0.1 * i) for i in range(9)}

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from dgex.errors import UsageError
-from dgex.evaluate.report import make_figures, save_figures, write_report
+from dgex.evaluation.report import make_figures, save_figures, write_report
 
 MODELS = {"mean": ("mean", None), "ols": ("ols", 0.6), "net": ("dgex", 0.1)}
 VOID = {"meta", "img", "br", "link"}

@@ -11,7 +11,7 @@ from scipy.stats import pearsonr
 from sklearn.metrics import mean_absolute_error, root_mean_squared_error
 
 from dgex.errors import DataError
-from dgex.evaluate.metrics import GeneErrors, GeneScores, improvement, summary, win_rate
+from dgex.evaluation.metrics import GeneErrors, GeneScores, improvement, summary, win_rate
 
 
 def pair(n, t, seed=0, dtype=np.float32):

@@ -3,8 +3,8 @@
 import pandas as pd
 import pytest
 
-from dgex.evaluate.evaluate import Evaluation
-from dgex.evaluate.verdict import compared_models, verdict
+from dgex.evaluation.evaluate import Evaluation
+from dgex.evaluation.verdict import compared_models, verdict
 
 
 def evaluation_of(reference, n_profiles=60, **models):

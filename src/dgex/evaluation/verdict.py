@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from dgex.evaluate.evaluate import Evaluation
+from dgex.evaluation.evaluate import Evaluation
 
 
 def verdict(evaluation: Evaluation, set_name: str) -> str:

@@ -11,7 +11,7 @@ from sklearn.metrics import mean_absolute_error, mean_squared_error
 
 import dgex.progress
 from dgex.errors import DataError, UsageError
-from dgex.evaluate.evaluate import Evaluation, evaluate_models, same_gene_t
+from dgex.evaluation.evaluate import Evaluation, evaluate_models, same_gene_t
 
 L, T = 5, 8
 

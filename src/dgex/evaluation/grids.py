@@ -1,4 +1,4 @@
-"""Whole figures of an evaluation: one panel per set, drawn by `dgex.evaluate.figures`."""
+"""Whole figures of an evaluation: one panel per set, drawn by `dgex.evaluation.figures`."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from dgex.errors import UsageError, name_list
-from dgex.evaluate.evaluate import Evaluation
-from dgex.evaluate.figures import (
+from dgex.evaluation.evaluate import Evaluation
+from dgex.evaluation.figures import (
     FRAME_COLOUR,
     INK,
     Style,

@@ -1,0 +1,151 @@
+"""The verb evaluate: Models against the held-out sets of a Dataset, as tables and a report."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dgex.config import EvaluateConfig, with_options
+from dgex.data.dataset import Dataset
+from dgex.errors import UsageError, name_list
+from dgex.evaluation.evaluate import Evaluation, evaluate_models
+from dgex.evaluation.report import save_figures, write_report
+from dgex.files import refuse_existing, whole_directory
+from dgex.models.bundle import Bundle
+from dgex.provenance import versions, write_run
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+log = logging.getLogger("dgex")
+
+
+def evaluate(
+    dataset: str | Path | Dataset,
+    models: Sequence[str | Path | Bundle],
+    out: str | Path,
+    *,
+    config: EvaluateConfig | None = None,
+    **options: Any,
+) -> Evaluation:
+    """Score Models on the held-out sets of a Dataset.
+
+    A net that was also selected on an external set is scored twice: under its own name with the
+    weights that were best on validation, and as ``name@set`` with those that were best there.
+
+    Parameters
+    ----------
+    dataset
+        The Dataset.
+    models
+        Model directories or loaded ones; they are called by the names of their folders.
+    out
+        Folder to write: ``summary.tsv``, ``genes.tsv.gz``, ``figures/`` and ``report.html``.
+    config
+        Options; see `dgex.config.EvaluateConfig`.
+    **options
+        Single options, replacing those of `config`.
+
+    Returns
+    -------
+    Evaluation
+        The tables.
+
+    Raises
+    ------
+    DataError
+        A Dataset or Model is damaged.
+    UsageError
+        A Model infers other genes than the Dataset holds, or `out` exists.
+    """
+    config = with_options(config or EvaluateConfig(), options)
+    out = Path(out)
+    refuse_existing(out, config.overwrite)
+    dataset = Dataset.open(dataset)
+    bundles = _named_bundles(models)
+    notes = list(dataset.notes)
+    for name, bundle in bundles.items():
+        _check_genes(name, bundle, dataset)
+        if bundle.dataset_fingerprint != dataset.fingerprint:
+            warning = (
+                f"{name} was trained on another Dataset ({bundle.dataset_name}): profiles scored "
+                "here may be among those it learned from, and its normalisation may differ."
+            )
+            log.warning("%s", warning)
+            notes.append(warning)
+    evaluation = evaluate_models(dataset, bundles, config.sets or None)
+    logs = {
+        name: bundle.training_log
+        for name, bundle in bundles.items()
+        if bundle.training_log is not None and bundle.weights == "validation"
+    }
+    with whole_directory(out, overwrite=config.overwrite) as folder:
+        evaluation.save(folder)
+        figures = save_figures(evaluation, logs, folder / "figures")
+        write_report(
+            evaluation,
+            folder / "report.html",
+            title=f"dgex: {', '.join(bundles)} on {dataset.name}",
+            figures=figures,
+            training_logs=logs,
+            run=_what_was_run(dataset, bundles),
+            notes=notes,
+        )
+        inputs = {"dataset": dataset.path} | {name: one.path for name, one in bundles.items()}
+        write_run(folder / "run.toml", "evaluate", config, inputs)
+    return evaluation
+
+
+def _named_bundles(models: Sequence[str | Path | Bundle]) -> dict[str, Bundle]:
+    if not models:
+        raise UsageError("Name at least one Model to evaluate.")
+    bundles: dict[str, Bundle] = {}
+    for model in models:
+        bundle = model if isinstance(model, Bundle) else Bundle.load(model)
+        name = bundle.path.resolve().name
+        if name in bundles:
+            raise UsageError(f"Two Models are called {name}. Rename the folder of one.")
+        bundles[name] = bundle
+        if isinstance(model, Bundle):
+            continue
+        for weights in bundle.weights_available:
+            if weights != bundle.weights:
+                bundles[f"{name}@{weights}"] = Bundle.load(model, weights=weights)
+    return bundles
+
+
+def _check_genes(name: str, bundle: Bundle, dataset: Dataset) -> None:
+    for role in ("landmarks", "targets"):
+        own: pd.Index = getattr(bundle.preprocessor, role).index
+        wanted: pd.Index = getattr(dataset, role).index
+        if not own.equals(wanted):
+            differ = wanted.symmetric_difference(own)
+            raise UsageError(
+                f"{name} has other {role} than {dataset.path}"
+                f" ({name_list(differ) or 'in another order'}). Train it on this Dataset."
+            )
+
+
+def _what_was_run(dataset: Dataset, bundles: dict[str, Bundle]) -> dict[str, Any]:
+    return {
+        "Dataset": {
+            "folder": str(dataset.path),
+            "protocol": dataset.protocol,
+            "landmarks": len(dataset.landmarks),
+            "targets": len(dataset.targets),
+            **{f"profiles of {name}": dataset[name].n for name in dataset.sets},
+        },
+        "Models": {name: _model_text(bundle) for name, bundle in bundles.items()},
+        "Versions": versions(),
+    }
+
+
+def _model_text(bundle: Bundle) -> str:
+    settings = bundle.model.settings().items()
+    shown = [f"{key} {value}" for key, value in settings if not isinstance(value, (list, dict))]
+    chosen = bundle.info["weights"][bundle.weights]
+    if chosen["epoch"] is not None:
+        shown.append(f"epoch {chosen['epoch']}, the best on {bundle.weights}")
+    return ", ".join([bundle.kind, *shown])
