@@ -37,7 +37,7 @@ def test_config_and_options_add_up(dataset, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"model": "forest"}, "forest: no such model. Models are mean, ols, ridge, dgex"),
+        ({"model": "forest"}, "forest: no such model. Choose one of mean, ols, ridge, dgex"),
         ({"hidden": 3}, "hidden: no such option"),
         ({"model": "ols", "epochs": 3}, "--epochs: of no use to the model ols"),
         ({"model": "ridge", "resume": True, "select_on": "gtex"}, "--select-on, --resume: of no"),
