@@ -60,7 +60,7 @@ def test_config_and_options_add_up(dataset, tmp_path):
         ({**NET, "seed": -1}, "--seed is -1"),
         ({**NET, "select_on": "1000g"}, "--select-on 1000g: no such external set; data has gtex"),
         ({**NET, "select_on": "test"}, "--select-on test: no such external set"),
-        ({**NET, "device": "tpu"}, "no device tpu here"),
+        ({**NET, "device": "tpu"}, "tpu: no such device. Choose one of auto, cpu, cuda, mps"),
         ({**NET, "resume": True}, "no interrupted training"),
     ],
 )

@@ -112,8 +112,6 @@ def _train_net(dataset: Dataset, out: Path, config: TrainConfig) -> None:
 
 
 def _check_options(config: TrainConfig) -> None:
-    if config.model not in KINDS:
-        raise UsageError(f"{config.model}: no such model. Models are {name_list(KINDS)}.")
     if config.model in _OPTIONS:
         idle = [
             field.name
