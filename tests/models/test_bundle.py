@@ -64,6 +64,7 @@ def test_what_a_net_directory_holds(trained):
     assert run["inputs"]["dataset"]["name"] == str(dataset.path.resolve())
     assert {"python", "numpy", "torch"} <= set(run["versions"])
     assert not list(folder.glob("*.partial"))
+    assert len({(path / name).stat().st_mode for name in found}) == 1
 
 
 @pytest.mark.parametrize("name", ["validation", "gtex"])

@@ -1,0 +1,184 @@
+"""Inference against the same arithmetic done by hand, from files of every kind."""
+
+from __future__ import annotations
+
+import anndata
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import rankdata
+
+import dgex
+from dgex.errors import DataError, UsageError
+from dgex.models.bundle import Bundle
+
+
+def gene(i):
+    return f"ENSG{i:011d}"
+
+
+LANDMARKS = [gene(i) for i in range(6)]
+
+
+def make_profiles(n=70, g=25, seed=0):
+    rng = np.random.default_rng(seed)
+    hidden = rng.normal(size=(n, 2))
+    x_ng = 8 + hidden @ rng.normal(size=(2, g)) + 0.2 * rng.normal(size=(n, g))
+    obs = pd.DataFrame({"batch": ["b"] * n}, index=[f"s{i}" for i in range(n)])
+    return anndata.AnnData(x_ng, obs=obs, var=pd.DataFrame(index=[gene(i) for i in range(g)]))
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model")
+    dataset = dgex.prepare(make_profiles(), folder / "data", landmarks=LANDMARKS)
+    return dgex.train(dataset, folder / "ridge", model="ridge"), dataset
+
+
+def test_profiles_of_the_training_platform_come_out_as_in_the_dataset(model):
+    bundle, dataset = model
+    everything = make_profiles()
+    inferred = dgex.predict(bundle, everything)
+    for name in ("train", "test"):
+        part = dataset[name]
+        rows = everything.obs.index.get_indexer(part.obs.index)
+        np.testing.assert_allclose(inferred.X[rows, :6], part.x_nl, atol=1e-5)
+        np.testing.assert_allclose(inferred.X[rows, 6:], bundle.predict(part.x_nl), atol=1e-5)
+    assert inferred.uns["dgex"]["input"] == "whole"
+    assert list(inferred.obs.index) == list(everything.obs.index)
+    assert list(inferred.var["source"]) == ["measured"] * 6 + ["inferred"] * 19
+
+
+def test_an_external_profile_is_ranked_among_unique_values_and_standardised_by_own_moments(model):
+    bundle, _ = model
+    other = make_profiles(n=30, seed=1)[:, :23].copy()
+    other.X = np.round(2**other.X, 0)  # ties, linear, two genes absent
+    inferred = dgex.predict(bundle, other)
+    reference = bundle.preprocessor.reference_g
+    expected = np.empty((30, 23))
+    for row, values in enumerate(other.X):
+        rank = rankdata(values, method="dense") / len(np.unique(values))
+        expected[row] = reference[(rank * len(reference)).astype(int) - 1]
+    z_nl = (expected - expected.mean(axis=0)) / (expected.std(axis=0) + 1e-3)
+    np.testing.assert_allclose(inferred.X[:, :6], z_nl[:, :6], atol=1e-5)
+    assert inferred.uns["dgex"]["moments"] == "own"
+
+
+def test_landmark_only_profiles_by_own_and_by_training_moments(model):
+    bundle, _ = model
+    plate = make_profiles(n=24, seed=2)[:, :6].copy()
+    x_nl = np.asarray(plate.X)
+    own = dgex.predict(bundle, plate)
+    expected = (x_nl - x_nl.mean(axis=0)) / (x_nl.std(axis=0) + 1e-3)
+    np.testing.assert_allclose(own.X[:, :6], expected, atol=1e-5)
+    np.testing.assert_allclose(own.X[:, 6:], bundle.predict(expected.astype("f4")), atol=1e-5)
+    assert own.uns["dgex"]["input"] == "landmarks"
+    training = dgex.predict(bundle, plate, standardize="training")
+    p = bundle.preprocessor
+    expected = (x_nl - p.mean_g[:6]) / (p.sd_g[:6] + 1e-3)
+    np.testing.assert_allclose(training.X[:, :6], expected, atol=1e-5)
+    linear = plate.copy()
+    linear.X = 2 ** np.asarray(plate.X) - 1
+    again = dgex.predict(bundle, linear, standardize="training")
+    np.testing.assert_allclose(again.X, training.X, atol=1e-4)
+
+
+def test_few_landmark_only_profiles_use_the_training_moments(model):
+    bundle, _ = model
+    plate = make_profiles(n=24, seed=2)[:, :6]
+    assert dgex.predict(bundle, plate[:19]).uns["dgex"]["moments"] == "training"
+    assert dgex.predict(bundle, plate[:20]).uns["dgex"]["moments"] == "own"
+    with pytest.raises(UsageError, match="at least 2"):
+        dgex.predict(bundle, plate[:1], standardize="own")
+
+
+def test_absent_landmarks_are_inferred_or_set_to_the_mean(model):
+    bundle, _ = model
+    plate = make_profiles(n=24, seed=2)[:, [0, 1, 2, 4, 5]]
+    mean = dgex.predict(bundle, plate, missing_landmarks="mean")
+    assert np.all(mean.X[:, 3] == 0)
+    assert mean.var["source"].iloc[3] == "filled"
+    inferred = dgex.predict(bundle, plate)
+    p = bundle.preprocessor
+    known, one = [0, 1, 2, 4, 5], 3
+    weights = np.linalg.solve(
+        p.correlation_ll[np.ix_(known, known)] + np.eye(5), p.correlation_ll[known, one]
+    )
+    np.testing.assert_allclose(inferred.X[:, 3], inferred.X[:, known] @ weights, atol=1e-5)
+
+
+def test_missing_values_become_the_mean_and_an_empty_profile_is_refused(model):
+    bundle, _ = model
+    plate = make_profiles(n=24, seed=2)[:, :6].copy()
+    plate.X[3, 2] = np.nan
+    inferred = dgex.predict(bundle, plate)
+    assert inferred.X[3, 2] == 0
+    assert any("1 missing" in note for note in inferred.uns["dgex"]["notes"])
+    plate.X[5] = np.nan
+    with pytest.raises(DataError, match="s5"):
+        dgex.predict(bundle, plate)
+
+
+@pytest.mark.parametrize("ending", ["gctx", "h5ad", "tsv.gz", "gct"])
+def test_files_hold_what_the_anndata_holds(model, tmp_path, ending):
+    bundle, _ = model
+    plate = make_profiles(n=24, seed=2)[:, :6]
+    expected = dgex.predict(bundle, plate, units="expression", genes="targets")
+    out = dgex.predict(
+        bundle.path, plate, tmp_path / f"y.{ending}", units="expression", genes="targets"
+    )
+    with dgex.open_matrix(out) as matrix:
+        np.testing.assert_allclose(matrix.rows(0, 24), expected.X, rtol=1e-6)
+        assert list(matrix.var.index) == list(expected.var.index)
+        assert list(matrix.obs.index) == list(expected.obs.index)
+    p = bundle.preprocessor
+    z = dgex.predict(bundle, plate, genes="targets").X
+    np.testing.assert_allclose(expected.X, z * (p.sd_g[6:] + 1e-3) + p.mean_g[6:], rtol=1e-5)
+    assert (tmp_path / f"y.{ending}.run.toml").is_file()
+
+
+def test_what_cannot_be_inferred_is_refused_and_nothing_is_left(model, tmp_path):
+    bundle, _ = model
+    plate = make_profiles(n=24, seed=2)
+    stranger = plate[:, :6].copy()
+    stranger.var_names = [f"other{i}" for i in range(6)]
+    with pytest.raises(DataError, match="other0"):
+        dgex.predict(bundle, stranger, tmp_path / "y.gctx")
+    with pytest.raises(DataError, match="None of the 6 genes"):
+        dgex.predict(bundle, plate[:, 6:], tmp_path / "y.gctx")
+    with pytest.raises(UsageError, match="ties"):
+        dgex.predict(bundle, plate[:, :6], tmp_path / "y.gctx", ties="unique")
+    with pytest.raises(UsageError, match="xlsx"):
+        dgex.predict(bundle, plate, tmp_path / "y.xlsx")
+    with pytest.raises(UsageError, match="no such option"):
+        dgex.predict(bundle, plate, tmp_path / "y.gctx", unit="z")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_real_plate_through_a_net_trained_on_real_arrays(data_dir, tmp_path):
+    layout = data_dir / "dgex-layout"
+    dataset = dgex.prepare(
+        layout / "GEO_U133_QNORM_n586x22268.gctx",
+        tmp_path / "geo",
+        landmarks=layout / "map_lm.txt",
+        targets=layout / "map_tg.txt",
+        external={"1000g": layout / "LCL_GeneQuantTPM_n69.txt.gz"},
+        protocol="paper",
+    )
+    assert dataset["1000g"].present_l.sum() == 923
+    assert dataset["1000g"].present_t.sum() == 9133
+    net = {"model": "dgex", "hidden_units": 50, "epochs": 2, "select_on": "1000g"}
+    bundle = dgex.train(dataset, tmp_path / "net", **net)
+    ols = dgex.train(dataset, tmp_path / "ols", model="ols")
+    evaluation = dgex.evaluate(dataset, [bundle.path, ols.path], tmp_path / "evaluation")
+    assert set(evaluation.summary["model"]) == {"net", "net@1000g", "ols"}
+    assert (tmp_path / "evaluation" / "report.html").stat().st_size > 10_000
+    plate = data_dir / "formats" / "LJP009_A375_24H_X1_B20_QNORM_n371x978.gct"
+    out = dgex.predict(bundle.path, plate, tmp_path / "l1000.gctx")
+    with dgex.open_matrix(out) as matrix, dgex.open_matrix(plate) as source:
+        assert matrix.shape == (371, 943 + 9520)
+        assert list(matrix.obs.index) == list(source.obs.index)
+        assert (matrix.var["source"] == "filled").sum() == 0
+        x_nl = matrix.rows(0, 371)[:, :943]
+        np.testing.assert_allclose(x_nl.mean(axis=0), 0, atol=1e-4)
+    assert Bundle.load(bundle.path, weights="1000g").weights == "1000g"
