@@ -38,14 +38,19 @@ def choose_genes(
         if not rest.any():
             raise DataError(f"{matrix.path} has no gene besides the landmarks to be a target.")
         target_table = gene_table(matrix.var[rest])
+        target_columns = align(target_table, matrix.var, str(matrix.path))
     else:
-        target_table, _ = _found_genes("targets", targets, matrix, config, record)
+        target_table, target_columns = _found_genes("targets", targets, matrix, config, record)
     same_t = same_gene(target_table, landmark_table)
+    same_t |= np.logical_or.reduceat(
+        np.isin(target_columns.members, landmark_columns.members), target_columns.starts
+    )
     if same_t.any() and config.protocol == "strict":
         names = target_table.index[same_t]
         record.drop("target", names, "same gene as a landmark")
         record.note(f"{len(names)} targets dropped: the same gene as a landmark (strict protocol).")
         target_table = target_table[~same_t]
+        target_columns = target_columns.only(~same_t)
     elif same_t.any():
         record.note(
             f"{same_t.sum()} of {len(target_table)} targets are the same gene as a landmark, "
@@ -55,12 +60,7 @@ def choose_genes(
         raise DataError("No target is left: every one is the same gene as a landmark.")
     record.note(f"{len(landmark_table)} landmarks, {len(target_table)} targets.")
     genes = pd.concat([landmark_table, target_table])
-    id_column = config.id_column
-    parts = [
-        align(table, matrix.var, str(matrix.path), id_column)
-        for table in (landmark_table, target_table)
-    ]
-    return genes, _joined(parts), len(landmark_table)
+    return genes, _joined([landmark_columns, target_columns]), len(landmark_table)
 
 
 def _found_genes(
@@ -74,17 +74,23 @@ def _found_genes(
     table = read_genes(source, matrix.var)
     where = align(table, matrix.var, str(matrix.path), config.id_column)
     absent = table.index[~where.present_g]
+    n_found = int(where.present_g.sum())
     if len(absent):
         record.drop(role.removesuffix("s"), absent, "not in the expression file")
         record.note(
             f"{len(absent)} of {len(table)} {role} are not in {matrix.path} and are left out "
             f"({name_list(absent)})."
         )
-    table = table[where.present_g].copy()
-    own = gene_table(matrix.var).iloc[where.members[where.starts]]
+    table, where = table[where.present_g].copy(), where.only(np.ones(n_found, dtype=bool))
+    own = gene_table(matrix.var)
     for kind in table.columns:
+        first = own[kind].to_numpy()[where.members[where.starts]]
+        if kind == "probes":
+            # All of a gene's probe sets, or another file's mean would be over the first alone.
+            parts = np.split(own[kind].to_numpy()[where.members], where.starts[1:])
+            first = np.array([",".join(filter(None, probes)) for probes in parts], dtype=object)
         unknown = (table[kind] == "").to_numpy()
-        table[kind] = np.where(unknown, own[kind].to_numpy(), table[kind].to_numpy())
+        table[kind] = np.where(unknown, first, table[kind].to_numpy())
     return table, where
 
 
@@ -124,8 +130,4 @@ def refuse_constant(
     n_landmarks = int(keep_g[:n_landmarks].sum())
     if n_landmarks == 0 or n_landmarks == keep_g.sum():
         raise DataError("No landmark or no target is left without the constant genes.")
-    sizes = np.diff(np.append(alignment.starts, len(alignment.members)))
-    members = alignment.members[np.repeat(keep_g, sizes)]
-    starts = np.concatenate([[0], np.cumsum(sizes[keep_g])[:-1]]).astype(np.intp)
-    kept = Alignment(alignment.column, alignment.kind, keep_g[keep_g], members, starts)
-    return genes[keep_g], kept, n_landmarks
+    return genes[keep_g], alignment.only(keep_g), n_landmarks

@@ -21,6 +21,7 @@ import pandas as pd
 
 from dgex.data.preprocess import Preprocessor
 from dgex.data.split import SPLITS
+from dgex.data.tables import read_table
 from dgex.errors import DataError, UsageError, name_list
 from dgex.files import write_json
 
@@ -97,15 +98,14 @@ class ProfileSet:
     @cached_property
     def obs(self) -> pd.DataFrame:
         """Table of profiles, all columns text, indexed by sample id."""
-        path = self.folder / "obs.tsv"
-        obs = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False, index_col=0)
-        obs.index.name = "sample"
-        return obs
+        return read_table(self.folder / "obs.tsv").rename_axis("sample")
 
     @cached_property
     def genes(self) -> pd.DataFrame:
         """Landmarks then targets: ``gene``, ``present``, ``mean``, ``sd`` (log2 expression)."""
-        return pd.read_csv(self.folder / "genes.tsv", sep="\t", dtype={"gene": str})
+        table = read_table(self.folder / "genes.tsv").reset_index()
+        table["present"] = table["present"] == "True"
+        return table.astype({"mean": float, "sd": float})
 
     @property
     def present_l(self) -> np.ndarray:

@@ -7,8 +7,11 @@ commas). An identifier that is not known is an empty string.
 
 from __future__ import annotations
 
+import csv
+import gzip
 import logging
 import re
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -162,6 +165,9 @@ def read_genes(source: str | Path | Sequence[str], var: pd.DataFrame) -> pd.Data
 
 
 def _distinct(table: pd.DataFrame, source: str) -> pd.DataFrame:
+    n_empty = int((table.index.str.strip() == "").sum())
+    if n_empty:
+        raise DataError(f"{source} has {n_empty} lines without an id. Give every gene one.")
     doubled = table.index[table.index.duplicated()].unique()
     if len(doubled):
         raise DataError(
@@ -185,31 +191,29 @@ def _genes_by_column(column: str, var: pd.DataFrame) -> pd.DataFrame:
 
 
 def _read_gene_text(path: Path) -> pd.DataFrame:
-    import gzip
-
     opener = gzip.open if path.name.lower().endswith(".gz") else open
     try:
-        with opener(path, "rt", encoding="utf-8") as handle:
-            lines = [line.rstrip("\r\n") for line in handle if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
+        with opener(path, "rt", encoding="utf-8-sig") as handle:
+            if path.name.lower().removesuffix(".gz").endswith(".csv"):
+                cells = list(csv.reader(handle, strict=True))
+            else:
+                cells = [line.rstrip("\n").split("\t") for line in handle]
+    except (OSError, EOFError, zlib.error, csv.Error, UnicodeDecodeError) as error:
         raise DataError(f"{path} is not a text file of genes ({error}).") from error
-    if not lines:
+    rows = [[cell.strip() for cell in row] for row in cells]
+    rows = [row for row in rows if any(row)]
+    if not rows:
         raise DataError(f"{path} is empty: it names no gene.")
-    delimiter = "," if path.name.lower().removesuffix(".gz").endswith(".csv") else "\t"
-    rows = [[cell.strip() for cell in line.split(delimiter)] for line in lines]
     header = [cell.lower() for cell in rows[0]]
     if header[0] in _ID_HEADERS or any(cell in _COLUMN_KIND for cell in header):
-        width = len(header)
-        cells = [(row + [""] * width)[:width] for row in rows[1:]]
-        frame = pd.DataFrame(cells, columns=header, dtype=object)
-        return gene_table(frame.set_index(header[0], drop=False))
+        return _table_with_header(path, header, rows[1:])
     first = [row[0] for row in rows]
     if len(rows[0]) >= 3 and identifier_kind([row[1] for row in rows if len(row) > 1]) == "ensembl":
-        short = [number for number, row in enumerate(rows, start=1) if len(row) < 3]
+        short = [row[0] for row in rows if len(row) < 3]
         if short:
             raise DataError(
-                f"{path}, line {short[0]}: expected symbol, Ensembl id and probe sets, "
-                "separated by tabs."
+                f"{path}: {len(short)} lines ({name_list(short)}) have fewer cells than symbol, "
+                "Ensembl id and probe sets, separated by tabs."
             )
         frame = pd.DataFrame(
             {"symbol": first, "probes": [row[2] for row in rows]}, index=[row[1] for row in rows]
@@ -221,6 +225,23 @@ def _read_gene_text(path: Path) -> pd.DataFrame:
             "(symbol, ensembl, entrez, pr_id, …). Add a header, or give one id a line."
         )
     return gene_table(pd.DataFrame(index=first))
+
+
+def _table_with_header(path: Path, header: list[str], rows: list[list[str]]) -> pd.DataFrame:
+    named = [cell for cell in header if cell]
+    doubled = sorted({cell for cell in named if named.count(cell) > 1})
+    if doubled:
+        raise DataError(f"{path} has columns of the same name: {name_list(doubled)}. Rename one.")
+    if not rows:
+        raise DataError(f"{path} has a header and no line below it: it names no gene.")
+    width = len(header)
+    frame = pd.DataFrame(
+        [(row + [""] * width)[:width] for row in rows], columns=header, dtype=object
+    )
+    # The ids are the first column, unless that is a rank, a description or the like.
+    known = [cell for cell in header if cell in _COLUMN_KIND]
+    ids = header[0] if header[0] in _ID_HEADERS or not known else known[0]
+    return gene_table(frame.set_index(ids, drop=False))
 
 
 @dataclass(frozen=True)
@@ -249,6 +270,14 @@ class Alignment:
     def __post_init__(self) -> None:
         counts = np.diff(np.append(self.starts, len(self.members)))
         object.__setattr__(self, "_counts", counts)
+
+    def only(self, keep_g: np.ndarray) -> Alignment:
+        """The same for some of the present genes, shape (number of present genes,)."""
+        counts = self.__dict__["_counts"]
+        starts = np.concatenate([[0], np.cumsum(counts[keep_g])[:-1]]).astype(np.intp)
+        present_g = np.ones(int(keep_g.sum()), dtype=bool)
+        members = self.members[np.repeat(keep_g, counts)]
+        return Alignment(self.column, self.kind, present_g, members, starts)
 
     def gene_values(self, x_bp: np.ndarray) -> np.ndarray:
         """Mean over each present gene's columns, float64, shape (b, present genes).

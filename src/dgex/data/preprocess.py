@@ -16,6 +16,7 @@ from dgex.data.normalise import (
     reference_values,
     unique_rank_index,
 )
+from dgex.data.tables import read_table
 from dgex.errors import DataError
 
 Ties = Literal["unique", "average"]
@@ -152,9 +153,10 @@ class Preprocessor:
         n_genes = len(loaded.landmarks) + len(loaded.targets)
         if {len(loaded.reference_g), len(loaded.mean_g), len(loaded.sd_g)} != {n_genes}:
             raise DataError(f"{folder} is damaged: its tables and arrays disagree. Make it again.")
+        if loaded.correlation_ll.shape != (len(loaded.landmarks), len(loaded.landmarks)):
+            raise DataError(f"{folder} is damaged: its correlation is not (l, l). Make it again.")
         return loaded
 
 
 def _read_gene_table(path: Path) -> pd.DataFrame:
-    table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False, index_col=0)
-    return table[list(KINDS)]
+    return read_table(path)[list(KINDS)]

@@ -11,6 +11,7 @@ from dgex.config import PanelConfig, PrepareConfig
 from dgex.data.matrix import Matrix
 from dgex.data.record import Record
 from dgex.data.split import SPLITS, given_split, grouped_split, random_split
+from dgex.data.tables import read_table
 from dgex.errors import DataError, UsageError, name_list
 
 
@@ -34,7 +35,7 @@ def _joined_table(obs: pd.DataFrame, path: Path) -> pd.DataFrame:
     if not path.is_file():
         raise UsageError(f"--obs {path}: no such file.")
     delimiter = "," if ".csv" in path.name.lower() else "\t"
-    table = pd.read_csv(path, sep=delimiter, dtype=str, keep_default_na=False, index_col=0)
+    table = read_table(path, delimiter)
     doubled = table.index[table.index.duplicated()].unique()
     if len(doubled):
         raise DataError(f"{path} names samples more than once: {name_list(doubled)}.")

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from dgex.data.tables import read_table
 from dgex.errors import DataError, UsageError, name_list
 
 SPLITS = ("train", "validation", "test")
@@ -57,17 +58,21 @@ def grouped_split(
     DataError
         There are fewer than three groups.
     UsageError
-        The fractions are not positive or do not add up to 1.
+        The fractions are not three positive numbers that add up to 1, or the seed is negative.
 
     Examples
     --------
     >>> grouped_split(["a", "a", "b", "c"], (0.5, 0.25, 0.25), seed=1).tolist()
     ['train', 'train', 'validation', 'test']
     """
-    if min(fractions) <= 0 or abs(sum(fractions) - 1) > 1e-6:
+    shares_a_whole = min(fractions) > 0 and abs(sum(fractions) - 1) <= 1e-6
+    if len(fractions) != len(SPLITS) or not shares_a_whole:
         raise UsageError(
-            f"Fractions {fractions} must be positive and add up to 1 (train, validation, test)."
+            f"--fractions {' '.join(f'{share:g}' for share in fractions)}: they must be three "
+            "positive numbers that add up to 1 (train, validation, test)."
         )
+    if seed < 0:
+        raise UsageError(f"--seed {seed}: it must not be negative.")
     codes, names = pd.factorize(np.asarray(groups))
     if len(names) < 3:
         raise DataError(
@@ -92,25 +97,38 @@ def grouped_split(
 def given_split(path: Path, sample_ids: Sequence[str]) -> np.ndarray:
     """Read a table of sample id and split; shape (n,), "" for a sample it does not name.
 
+    A first line whose id is no sample is a header.
+
+    Parameters
+    ----------
+    path
+        Tab-separated, or comma-separated where the name says ``.csv``.
+    sample_ids
+        Samples of the expression file.
+
     Raises
     ------
     DataError
         The table names a sample twice, a split that is not one, or leaves a split empty.
+    UsageError
+        There is no such file.
     """
-    if not Path(path).is_file():
-        raise UsageError(f"{path}: no such split table. Give a TSV of sample id and split.")
-    table = pd.read_csv(path, sep="\t", dtype=str, header=None, keep_default_na=False)
-    if table.shape[1] < 2:
+    path = Path(path)
+    if not path.is_file():
+        raise UsageError(f"--split {path}: no such file. Give a TSV of sample id and split.")
+    table = read_table(path, "," if ".csv" in path.name.lower() else "\t", header=False)
+    if table.shape[1] < 1:
         raise DataError(f"{path} has one column; a split table has a sample id and a split.")
-    if table.iloc[0, 1] not in SPLITS:
+    if table.index[0] not in set(sample_ids) and table.iloc[0, 0] not in SPLITS:
         table = table.iloc[1:]
-    wrong = sorted(set(table[1]) - set(SPLITS))
+    splits = table.iloc[:, 0]
+    wrong = sorted(set(splits) - set(SPLITS))
     if wrong:
         raise DataError(f"{path} names splits {name_list(wrong)}; they are {', '.join(SPLITS)}.")
-    doubled = table[0][table[0].duplicated()].unique()
+    doubled = table.index[table.index.duplicated()].unique()
     if len(doubled):
         raise DataError(f"{path} names samples more than once: {name_list(doubled)}.")
-    split_of = dict(zip(table[0], table[1], strict=True))
+    split_of = dict(zip(splits.index, splits, strict=True))
     split = np.array([split_of.get(sample, "") for sample in sample_ids], dtype=object)
     empty = [name for name in SPLITS if not (split == name).any()]
     if empty:
