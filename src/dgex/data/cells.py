@@ -11,6 +11,7 @@ import gzip
 import io
 import re
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any, cast
@@ -280,6 +281,24 @@ def infer_column(cells: Sequence[str]) -> np.ndarray:
     return np.array(
         [np.nan if missing and c in MISSING_METADATA else float(c) for c in cells], dtype=np.float64
     )
+
+
+def row_table(path: Path, fields: Sequence[str], heads: Sequence[Sequence[str]]) -> pd.DataFrame:
+    """The table of what stands before the numbers: id, then `fields`.
+
+    Raises
+    ------
+    DataError
+        Two fields have one name.
+    """
+    twice = [field for field, count in Counter(fields).items() if count > 1]
+    if twice:
+        raise DataError(f"{path}: columns occur more than once ({name_list(twice)}). Rename them.")
+    columns = {
+        field: infer_column([cells[place] for cells in heads])
+        for place, field in enumerate(fields, start=1)
+    }
+    return pd.DataFrame(columns, index=pd.Index([cells[0] for cells in heads], dtype=object))
 
 
 def looks_numeric(cells: Iterable[str]) -> bool | None:

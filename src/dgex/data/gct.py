@@ -25,6 +25,7 @@ from dgex.data.cells import (
     number_cells,
     parse_rows,
     refuse_line_ends,
+    row_table,
     split_line,
 )
 from dgex.data.matrix import Matrix, MatrixWriter
@@ -48,6 +49,8 @@ def open_gct(path: Path) -> Matrix:
     with LineReader(path, "GCT") as reader:
         version = decode_version(reader.line(), path)
         genes, samples, gene_fields, sample_fields = _dimensions(reader.line(), version, path)
+        if not genes or not samples:
+            raise DataError(f"{path} is empty: it holds {samples} samples and {genes} genes.")
         head = 1 + gene_fields
         header = split_line(reader.line(), "\t", quoted=False)
         while len(header) > head + samples and not header[-1]:
@@ -59,25 +62,21 @@ def open_gct(path: Path) -> Matrix:
             )
         names = header[head:]
         obs = _sample_table(reader, sample_fields, head, names, path)
-        spool = Spool(samples, np.float64, turned=True)
-        heads: list[list[str]] = []
-        for number, lines in reader.chunks():
-            cells, x = parse_rows(
-                path, number, lines, names, head=head, delimiter="\t", quoted=False
-            )
-            heads += cells
-            spool.append(x)
-    if len(heads) != genes:
-        raise DataError(f"{path}: line 2 declares {genes} genes, but {len(heads)} rows follow.")
-    fields = ["description"] if version == "1.2" else header[1:head]
-    columns = {
-        name: infer_column([cells[place] for cells in heads])
-        for place, name in enumerate(fields, start=1)
-    }
-    if len(columns) != len(fields):
-        raise DataError(f"{path}: two of its {len(fields)} gene fields have one name. Rename one.")
-    var = pd.DataFrame(columns, index=[cells[0] for cells in heads])
-    return SpooledMatrix(path, f"GCT {version}", obs, var, spool)
+        with Spool(samples, np.float64, turned=True) as spool:
+            heads: list[list[str]] = []
+            for number, lines in reader.chunks():
+                cells, x = parse_rows(
+                    path, number, lines, names, head=head, delimiter="\t", quoted=False
+                )
+                heads += cells
+                spool.append(x)
+            if len(heads) != genes:
+                raise DataError(
+                    f"{path}: line 2 declares {genes} genes, but {len(heads)} rows follow."
+                )
+            fields = ["description"] if version == "1.2" else header[1:head]
+            var = row_table(path, fields, heads)
+            return SpooledMatrix(path, f"GCT {version}", obs, var, spool)
 
 
 class GctWriter(MatrixWriter):

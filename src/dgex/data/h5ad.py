@@ -119,11 +119,11 @@ class SparseLines:
     def turned(self) -> Spool:
         """All lines, turned round."""
         dtype = np.float32 if self.dtype == np.float32 else np.float64
-        spool = Spool(self.width, dtype, turned=True)
-        step = max(1, BLOCK_BYTES // 2 // (self.width * self.dtype.itemsize))
-        for start in range(0, self.lines, step):
-            spool.append(self.read(start, min(start + step, self.lines)))
-        return spool
+        with Spool(self.width, dtype, turned=True) as spool:
+            step = max(1, BLOCK_BYTES // 2 // (self.width * self.dtype.itemsize))
+            for start in range(0, self.lines, step):
+                spool.append(self.read(start, min(start + step, self.lines)))
+            return spool
 
     def close(self) -> None:
         """Close the file."""
@@ -211,7 +211,8 @@ def open_h5ad(path: Path) -> Matrix:
             return SparseMatrix(path, file, obs, var)
         lines = SparseLines(path, file)
         _check_shape(path, (lines.width, lines.lines), obs, var)
-        matrix = SpooledMatrix(path, "h5ad", obs, var, lines.turned())
+        with lines.turned() as spool:
+            matrix = SpooledMatrix(path, "h5ad", obs, var, spool)
         lines.close()
         return matrix
     except BaseException:

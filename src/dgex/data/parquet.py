@@ -88,17 +88,18 @@ def _read(path: Path, file: Any, n_rows: int, orientation: str | None) -> Matrix
             own.get("orientation"), names, ids[:1000], lambda: n_rows, path
         )
     turned = orientation == GENES_BY_SAMPLES
-    spool = Spool(len(names), np.float32 if is_float32 else np.float64, turned=turned)
-    step = max(1, READ_BYTES // (8 * len(names)))
-    for batch in file.iter_batches(batch_size=step, columns=names):
-        columns = [column.to_numpy(zero_copy_only=False) for column in batch.columns]
-        spool.append(np.column_stack(columns))
-    table = pd.DataFrame(index=pd.Index(ids, dtype=object))
-    for name in described:
-        table[name] = file.read(columns=[name]).column(0).to_pandas().to_numpy()
-    plain = pd.DataFrame(index=pd.Index(names, dtype=object))
-    obs, var = (plain, table) if turned else (table, plain)
-    return SpooledMatrix(path, "parquet", obs, var, spool)
+    dtype = np.float32 if is_float32 else np.float64
+    with Spool(len(names), dtype, turned=turned) as spool:
+        step = max(1, READ_BYTES // (8 * len(names)))
+        for batch in file.iter_batches(batch_size=step, columns=names):
+            columns = [column.to_numpy(zero_copy_only=False) for column in batch.columns]
+            spool.append(np.column_stack(columns))
+        table = pd.DataFrame(
+            {name: file.read(columns=[name]).column(0).to_pandas() for name in described}
+        ).set_axis(pd.Index(ids, dtype=object))
+        plain = pd.DataFrame(index=pd.Index(names, dtype=object))
+        obs, var = (plain, table) if turned else (table, plain)
+        return SpooledMatrix(path, "parquet", obs, var, spool)
 
 
 class ParquetWriter(MatrixWriter):

@@ -23,8 +23,9 @@ SLAB_BYTES = 32 * 2**20
 class Spool:
     """Takes rows in order, then gives them back in blocks: as rows, or as columns.
 
-    Up to about `memory_bytes` it lives in memory; what is larger goes, whole, to a nameless
-    temporary file (in the folder that TMPDIR names), which the system removes by itself.
+    Up to about `memory_bytes` (128 MB) it lives in memory; what is larger goes, whole, to a
+    nameless temporary file (in the folder that TMPDIR names), which the system removes by
+    itself.
 
     Parameters
     ----------
@@ -49,18 +50,26 @@ class Spool:
     """
 
     def __init__(
-        self, width: int, dtype: Any, *, turned: bool, memory_bytes: int = MEMORY_BYTES
+        self, width: int, dtype: Any, *, turned: bool, memory_bytes: int | None = None
     ) -> None:
         self._width = width
         self.dtype = np.dtype(dtype)
         self._turned = turned
-        self._memory_bytes = memory_bytes
+        self._memory_bytes = MEMORY_BYTES if memory_bytes is None else memory_bytes
         self._slab_rows = max(1, SLAB_BYTES // max(1, width * self.dtype.itemsize))
         self._pending: list[np.ndarray] = []
         self._pending_rows = 0
         self._slabs: list[np.ndarray] = []
         self._starts = [0]  # first row of every slab, and the number of rows in all of them
         self._file: IO[bytes] | None = None
+
+    def __enter__(self) -> Spool:
+        return self
+
+    def __exit__(self, kind: object, error: object, traceback: object) -> None:
+        # What is built within `with` goes on using the spool, unless it came to nothing.
+        if kind is not None:
+            self.close()
 
     @property
     def length(self) -> int:

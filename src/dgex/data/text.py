@@ -10,7 +10,7 @@ import csv
 import io
 import itertools
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -20,11 +20,11 @@ from dgex.data.cells import (
     LineReader,
     TextOutput,
     block_lines,
-    infer_column,
     metadata_cells,
     number_cells,
     parse_rows,
     refuse_line_ends,
+    row_table,
     split_line,
 )
 from dgex.data.checks import matrix_ending
@@ -80,51 +80,18 @@ def open_text(path: Path, orientation: str | None = None) -> Matrix:
         if head > 1:
             log.info("%s: columns %s describe the rows", path, name_list(header[1:head]))
         turned = orientation == GENES_BY_SAMPLES
-        spool = Spool(len(names), np.float64, turned=turned)
-        heads: list[list[str]] = []
-        for number, lines in itertools.chain([first], chunks):
-            cells, x = parse_rows(
-                path, number, lines, names, head=head, delimiter=delimiter, quoted=True
-            )
-            heads += cells
-            spool.append(x)
-    return spooled_matrix(path, format_name, header[1:head], names, heads, spool, turned=turned)
-
-
-def spooled_matrix(
-    path: Path,
-    format_name: str,
-    fields: Sequence[str],
-    names: Sequence[str],
-    heads: Sequence[Sequence[str]],
-    spool: Spool,
-    *,
-    turned: bool,
-) -> Matrix:
-    """The matrix of a table that was read to its end.
-
-    Parameters
-    ----------
-    fields
-        Names of the columns that describe the rows.
-    names
-        Names of the number columns.
-    heads
-        Id and description of every row.
-    """
-    twice = sorted({field for field in fields if list(fields).count(field) > 1})
-    if twice:
-        raise DataError(f"{path}: columns occur more than once ({name_list(twice)}). Rename them.")
-    described = pd.DataFrame(
-        {
-            field: infer_column([cells[place] for cells in heads])
-            for place, field in enumerate(fields, start=1)
-        },
-        index=pd.Index([cells[0] for cells in heads], dtype=object),
-    )
-    plain = pd.DataFrame(index=pd.Index(list(names), dtype=object))
-    obs, var = (plain, described) if turned else (described, plain)
-    return SpooledMatrix(path, format_name, obs, var, spool)
+        with Spool(len(names), np.float64, turned=turned) as spool:
+            heads: list[list[str]] = []
+            for number, lines in itertools.chain([first], chunks):
+                cells, x = parse_rows(
+                    path, number, lines, names, head=head, delimiter=delimiter, quoted=True
+                )
+                heads += cells
+                spool.append(x)
+            described = row_table(path, header[1:head], heads)
+            plain = pd.DataFrame(index=pd.Index(names, dtype=object))
+            obs, var = (plain, described) if turned else (described, plain)
+            return SpooledMatrix(path, format_name, obs, var, spool)
 
 
 class TextWriter(MatrixWriter):
