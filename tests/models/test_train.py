@@ -1,11 +1,13 @@
 """The training loop against D-GEX's recipe written out in numpy."""
 
+import json
 import logging
 import math
 
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 
 import dgex.progress
 from dgex.config import TrainConfig, with_options
@@ -241,7 +243,7 @@ def stop_after():
 INTERRUPTED = {"dropout": 0.3, "learning_rate": 0.1, "select_on": "gtex", "epochs": 6}
 
 
-@pytest.mark.parametrize("pause", [0.0, 10.0])
+@pytest.mark.parametrize("pause", [0.0, 1e9])
 def test_resumed_is_the_same_as_uninterrupted(dataset, tmp_path, monkeypatch, stop_after, pause):
     monkeypatch.setattr(module, "CHECKPOINT_SECONDS", pause)
     monkeypatch.setattr(module, "CHECKPOINT_SHARE", math.inf)
@@ -251,6 +253,8 @@ def test_resumed_is_the_same_as_uninterrupted(dataset, tmp_path, monkeypatch, st
     with pytest.raises(KeyboardInterrupt):
         train_net(dataset, config_of(**INTERRUPTED), tmp_path)
     assert [file.name for file in tmp_path.glob("*.safetensors*")] == [CHECKPOINT_FILE]
+    with safe_open(tmp_path / CHECKPOINT_FILE, "numpy") as checkpoint:
+        assert json.loads(checkpoint.metadata()["state"])["epoch"] == 3
     dgex.progress.set_reporter(None)
     resumed = train_net(dataset, config_of(**INTERRUPTED, resume=True), tmp_path)
     columns = straight.log.columns.drop("seconds")
@@ -260,6 +264,28 @@ def test_resumed_is_the_same_as_uninterrupted(dataset, tmp_path, monkeypatch, st
         assert resumed.best[name].epoch == best.epoch
         for key, array in best.arrays.items():
             np.testing.assert_array_equal(resumed.best[name].arrays[key], array)
+
+
+def test_an_interrupt_within_an_epoch_keeps_the_epochs_before(dataset, tmp_path, monkeypatch):
+    straight = train_net(dataset, config_of(**INTERRUPTED))
+    take, taken = module._Profiles.take, []
+
+    def interrupted_take(self, rows):
+        taken.append(len(rows))
+        # 5 batches and 4 sets make an epoch: this is the third batch of the fourth.
+        if len(taken) == 3 * 9 + 3:
+            raise KeyboardInterrupt
+        return take(self, rows)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(module._Profiles, "take", interrupted_take)
+        with pytest.raises(KeyboardInterrupt):
+            train_net(dataset, config_of(**INTERRUPTED), tmp_path)
+    with safe_open(tmp_path / CHECKPOINT_FILE, "numpy") as checkpoint:
+        assert json.loads(checkpoint.metadata()["state"])["epoch"] == 3
+    resumed = train_net(dataset, config_of(**INTERRUPTED, resume=True), tmp_path)
+    for key, array in straight.best["validation"].arrays.items():
+        np.testing.assert_array_equal(resumed.best["validation"].arrays[key], array)
 
 
 def test_checkpoints_are_not_written_all_the_time(dataset, tmp_path, monkeypatch):

@@ -188,9 +188,9 @@ def write_bundle(
         "weights": weights,
     }
     (folder / "README.md").write_text(model_card(info), "utf-8")
-    for file in folder.rglob("*.safetensors"):
+    for weights_path in folder.rglob("*.safetensors"):
         # The library makes files that only their owner may read.
-        shutil.copymode(folder / "run.toml", file)
+        shutil.copymode(folder / "run.toml", weights_path)
     # Not before all the rest is written: a full disk must not cost the training.
     (folder / CHECKPOINT_FILE).unlink(missing_ok=True)
     write_json(folder / MODEL_FILE, info | {"files": file_sizes(folder)})

@@ -150,51 +150,73 @@ def _train(
     monitored = _rng(config, 0).permutation(train.n)[: config.monitor_profiles]
     monitored.sort()
 
-    last_saved = -math.inf
-    pause = CHECKPOINT_SECONDS
+    saved_epoch, saved_at, pause = checkpoint.epoch, -math.inf, CHECKPOINT_SECONDS
     report("training", checkpoint.epoch, config.epochs)
-    for epoch in range(checkpoint.epoch + 1, config.epochs + 1):
-        started = time.monotonic()
-        rate = checkpoint.learning_rate
-        _set_rate(optimizer, config, rate)
-        rng = _rng(config, epoch)
-        torch.manual_seed(int(rng.integers(2**63)))
-        loss = _run_epoch(net, optimizer, train, rng.permutation(train.n), config.batch_size)
-        mae = {"train": _mae(net, train, monitored)}
-        mae |= {name: _mae(net, profiles) for name, profiles in sets.items()}
-        if not all(math.isfinite(value) for value in (loss, mae["train"], mae["validation"])):
-            raise DivergedError(
-                f"Training diverged in epoch {epoch} at learning rate {rate:g}: the loss is no "
-                "longer a number. Pass a smaller --learning-rate."
+    try:
+        while checkpoint.epoch < config.epochs:
+            started = time.monotonic()
+            epoch, rate = checkpoint.epoch + 1, checkpoint.learning_rate
+            _set_rate(optimizer, config, rate)
+            rng = _rng(config, epoch)
+            torch.manual_seed(int(rng.integers(2**63)))
+            loss = _run_epoch(net, optimizer, train, rng.permutation(train.n), config.batch_size)
+            mae = {"train": _mae(net, train, monitored)}
+            mae |= {name: _mae(net, profiles) for name, profiles in sets.items()}
+            if not all(math.isfinite(value) for value in (loss, mae["train"], mae["validation"])):
+                raise DivergedError(
+                    f"Training diverged in epoch {epoch} at learning rate {rate:g}: the loss is "
+                    "no longer a number. Pass a smaller --learning-rate."
+                )
+            momentum = _momentum(net, optimizer) if folder is not None else {}
+            seconds = time.monotonic() - started
+            # One assignment: an interrupt finds the state after one epoch or after the next.
+            checkpoint = _after_epoch(
+                checkpoint, config, mae, _copy_weights(net), momentum, seconds
             )
-        for name in dict.fromkeys(["validation", config.select_on or "validation"]):
-            if name not in checkpoint.best or mae[name] < checkpoint.best[name].mae:
-                checkpoint.best[name] = Best(mae[name], epoch, _copy_weights(net))
-        if checkpoint.rows and mae["train"] > checkpoint.rows[-1]["mae_train"]:
-            # A first rate below the least one is the user's wish and is not raised to it.
-            floor = min(rate, config.least_learning_rate)
-            checkpoint.learning_rate = max(rate * config.rate_decay, floor)
-        seconds = time.monotonic() - started
-        row = {"epoch": epoch, "learning_rate": rate, "seconds": round(seconds, 3)}
-        checkpoint.rows.append(row | {f"mae_{name}": value for name, value in mae.items()})
-        checkpoint.epoch = epoch
-        scores = ", ".join(f"{name} {value:.4f}" for name, value in mae.items())
-        log.info(
-            "epoch %d of %d: MAE %s; learning rate %.3g; %.1f s",
-            epoch,
-            config.epochs,
-            scores,
-            rate,
-            seconds,
-        )
-        now = time.monotonic()
-        if folder is not None and epoch < config.epochs and now - last_saved >= pause:
-            checkpoint.weights, checkpoint.momentum = _weights(net), _momentum(net, optimizer)
+            now = time.monotonic()
+            if folder is not None and epoch < config.epochs and now - saved_at >= pause:
+                checkpoint.save(folder)
+                saved_epoch, saved_at = epoch, time.monotonic()
+                pause = max(CHECKPOINT_SECONDS, (saved_at - now) / CHECKPOINT_SHARE)
+            report("training", epoch, config.epochs)
+    except KeyboardInterrupt:
+        if folder is not None and checkpoint.epoch > saved_epoch:
             checkpoint.save(folder)
-            last_saved = time.monotonic()
-            pause = max(CHECKPOINT_SECONDS, (last_saved - now) / CHECKPOINT_SHARE)
-        report("training", epoch, config.epochs)
+        raise
     return Trained(checkpoint.best, pd.DataFrame(checkpoint.rows))
+
+
+def _after_epoch(
+    before: Checkpoint,
+    config: TrainConfig,
+    mae: dict[str, float],
+    weights: dict[str, np.ndarray],
+    momentum: dict[str, np.ndarray],
+    seconds: float,
+) -> Checkpoint:
+    """State of the training one epoch after `before`; logs the epoch."""
+    epoch, rate = before.epoch + 1, before.learning_rate
+    best = dict(before.best)
+    for name in ["validation"] if config.select_on is None else ["validation", config.select_on]:
+        if name not in best or mae[name] < best[name].mae:
+            best[name] = Best(mae[name], epoch, weights)
+    next_rate = rate
+    if before.rows and mae["train"] > before.rows[-1]["mae_train"]:
+        # A first rate below the least one is the user's wish and is not raised to it.
+        next_rate = max(rate * config.rate_decay, min(rate, config.least_learning_rate))
+    row = {"epoch": epoch, "learning_rate": rate, "seconds": round(seconds, 3)}
+    row |= {f"mae_{name}": value for name, value in mae.items()}
+    scores = ", ".join(f"{name} {value:.4f}" for name, value in mae.items())
+    log.info(
+        "epoch %d of %d: MAE %s; learning rate %.3g; %.1f s",
+        epoch,
+        config.epochs,
+        scores,
+        rate,
+        seconds,
+    )
+    rows = [*before.rows, row]
+    return Checkpoint(before.identity, epoch, next_rate, rows, weights, momentum, best)
 
 
 def _run_epoch(
@@ -321,10 +343,6 @@ def _identity(dataset: Dataset, config: TrainConfig) -> dict[str, object]:
     }
 
 
-def _weights(net: DGEXNet) -> dict[str, np.ndarray]:
-    return {name: weights.detach().cpu().numpy() for name, weights in net.named_parameters()}
-
-
 def _copy_weights(net: DGEXNet) -> dict[str, np.ndarray]:
     return {
         name: weights.detach().to("cpu", copy=True).numpy()
@@ -337,7 +355,11 @@ def _momentum(net: DGEXNet, optimizer: torch.optim.SGD) -> dict[str, np.ndarray]
         name: optimizer.state[weights].get("momentum_buffer")
         for name, weights in net.named_parameters()
     }
-    return {name: buffer.cpu().numpy() for name, buffer in buffers.items() if buffer is not None}
+    return {
+        name: buffer.to("cpu", copy=True).numpy()
+        for name, buffer in buffers.items()
+        if buffer is not None
+    }
 
 
 def _restore(net: DGEXNet, optimizer: torch.optim.SGD, checkpoint: Checkpoint) -> None:
