@@ -70,22 +70,21 @@ def near_duplicates(
         return _table([], [], [])
     centre_g, basis_gk = _directions(prepared(matrix.take(_spread(n))))
     p_nk = np.empty((n, basis_gk.shape[1]), dtype=np.float32)
-    largest = 0.0
+    length_n = np.empty(n)
 
-    def project(block: tuple[int, np.ndarray]) -> tuple[int, np.ndarray, float]:
+    def project(block: tuple[int, np.ndarray]) -> tuple[int, np.ndarray, np.ndarray]:
         start, x_bg = block
-        centred = (prepared(x_bg) - centre_g).astype(np.float32)
-        norms = np.sqrt(np.einsum("bg,bg->b", centred, centred))
-        return start, centred @ basis_gk, float(norms.max())
+        centred = prepared(x_bg) - centre_g
+        return start, centred.astype(np.float32) @ basis_gk, np.linalg.norm(centred, axis=1)
 
-    for start, projected, norm in map_blocks(project, matrix.blocks()):
+    for start, projected, lengths in map_blocks(project, matrix.blocks()):
         p_nk[start : start + len(projected)] = projected
-        largest = max(largest, norm)
+        length_n[start : start + len(projected)] = lengths
         progress.report("searching for duplicates", start + len(projected), n)
-    # float32 rounding of the projection grows with the longest profile and the number of genes.
-    slack = 1e-6 * largest * max(1.0, np.log2(len(columns)))
+    # float32 rounding of the projection grows with the profile's length and the number of genes.
+    slack_n = 1e-6 * length_n * max(1.0, np.log2(len(columns)))
     found: dict[int, tuple[int, float]] = {}
-    for later, earlier in _close_pairs(p_nk, threshold + slack):
+    for later, earlier in _close_pairs(p_nk, slack_n, threshold):
         unknown = ~np.isin(later, list(found))
         found |= _verify(matrix, prepared, later[unknown], earlier[unknown], threshold)
     rows = sorted(found)
@@ -97,9 +96,13 @@ def _spread(n: int) -> np.ndarray:
 
 
 def _directions(sample_sg: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Centre and leading principal directions of some profiles, from their small Gram matrix."""
-    centre_g = sample_sg.mean(axis=0, dtype=np.float64)
+    """Centre (median) and leading principal directions of some profiles, from their small Gram matrix."""
+    # One profile of absurd values must neither move the centre nor be all that directions show.
+    centre_g = np.median(sample_sg, axis=0).astype(np.float64)
     centred = sample_sg - centre_g
+    lengths = np.linalg.norm(centred, axis=1)
+    if lengths.any():
+        centred = centred[lengths <= 10 * np.median(lengths[lengths > 0])]
     values, vectors = np.linalg.eigh(centred @ centred.T)
     leading = [i for i in np.argsort(values)[::-1][:N_DIRECTIONS] if values[i] > 1e-9 * values[-1]]
     if not leading:
@@ -108,23 +111,29 @@ def _directions(sample_sg: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return centre_g, basis_gk.astype(np.float32)
 
 
-def _close_pairs(p_nk: np.ndarray, threshold: float) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _close_pairs(
+    p_nk: np.ndarray, slack_n: np.ndarray, threshold: float
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Pairs closer than `threshold` in the projection, as (later rows, earlier rows).
 
-    Rows are sorted along the first direction, so that only a window around each needs a look.
+    Each row's place may be wrong by its slack. Rows are sorted along the first direction by the
+    least place they may have, so that only a window after each needs a look.
     """
-    order = np.argsort(p_nk[:, 0], kind="stable")
-    sorted_nk = p_nk[order].astype(np.float64)
-    ends = np.searchsorted(sorted_nk[:, 0], sorted_nk[:, 0] + threshold, side="right")
+    order = np.argsort(p_nk[:, 0] - slack_n, kind="stable")
+    sorted_nk, slack_n = p_nk[order].astype(np.float64), slack_n[order]
+    least_n, greatest_n = sorted_nk[:, 0] - slack_n, sorted_nk[:, 0] + slack_n
+    ends = np.searchsorted(least_n, greatest_n + threshold, side="right")
     for start, stop in _windows(ends):
-        window_wk = sorted_nk[start : ends[stop - 1]]
+        end = ends[start:stop].max()
+        window_wk = sorted_nk[start:end]
         left_bk = window_wk[: stop - start]
         squared = (
             (left_bk**2).sum(axis=1)[:, None]
             + (window_wk**2).sum(axis=1)[None, :]
             - 2 * left_bk @ window_wk.T
         )
-        i, j = np.nonzero(squared < threshold**2)
+        nearest = threshold + slack_n[start:stop, None] + slack_n[None, start:end]
+        i, j = np.nonzero(squared < nearest**2)
         i, j = i[j > i], j[j > i]
         if len(i):
             a, b = order[start + i], order[start + j]
@@ -136,7 +145,7 @@ def _windows(ends: np.ndarray) -> Iterator[tuple[int, int]]:
     n, start = len(ends), 0
     while start < n:
         stop = min(start + 1024, n)
-        while stop - start > 1 and (stop - start) * (ends[stop - 1] - start) > 2**23:
+        while stop - start > 1 and (stop - start) * (ends[start:stop].max() - start) > 2**23:
             stop = start + (stop - start) // 2
         yield start, stop
         start = stop
