@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,9 +23,17 @@ from dgex.data.preprocess import Preprocessor
 from dgex.data.split import SPLITS
 from dgex.data.tables import read_table
 from dgex.errors import DataError, UsageError, name_list
-from dgex.files import write_json
+from dgex.files import sha256_of, write_json
 
 FORMAT_VERSION = 1
+_INDEX: dict[str, Callable[[Any], Any]] = {
+    "protocol": str,
+    "n_landmarks": int,
+    "n_targets": int,
+    "sets": list,
+    "fingerprint": str,
+    "notes": list,
+}
 
 
 class RowFile:
@@ -186,7 +194,7 @@ class Dataset:
 
     @property
     def fingerprint(self) -> str:
-        """Hash of genes, samples, splits and normalisation: equal for equal Datasets."""
+        """Hash of values, genes, samples, splits and normalisation: equal for equal Datasets."""
         return str(self._index["fingerprint"])
 
     @property
@@ -226,13 +234,18 @@ def _read_index(path: Path) -> dict[str, Any]:
         )
     try:
         index = json.loads(index_path.read_text("utf-8"))
-        version, sizes = index["format"], dict(index["files"])
+        version = index["format"]
+        if version == FORMAT_VERSION:
+            sizes = dict(index["files"])
+            index = {key: kind(index[key]) for key, kind in _INDEX.items()}
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"{index_path} is damaged ({error}). Prepare the Dataset again.") from error
     if version != FORMAT_VERSION:
-        raise DataError(f"{path} has format {version}; this dgex reads {FORMAT_VERSION}.")
+        raise DataError(
+            f"{path} has format {version}; this dgex reads {FORMAT_VERSION}. Prepare it again."
+        )
     check_files(path, sizes, "Prepare the Dataset again.")
-    return dict(index)
+    return index
 
 
 def write_index(
@@ -242,8 +255,8 @@ def write_index(
     digest = hashlib.sha256()
     for name in sets:
         digest.update(f"\0{name}\0".encode())
-        digest.update((folder / "sets" / name / "obs.tsv").read_bytes())
-        digest.update((folder / "sets" / name / "genes.tsv").read_bytes())
+        for file in ("obs.tsv", "genes.tsv", "x_nl.npy", "y_nt.npy"):
+            digest.update(sha256_of(folder / "sets" / name / file).encode())
     digest.update(preprocessor.reference_g.tobytes())
     content = {
         "format": FORMAT_VERSION,

@@ -96,7 +96,7 @@ def _spread(n: int) -> np.ndarray:
 
 
 def _directions(sample_sg: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Centre (median) and leading principal directions of some profiles, from their small Gram matrix."""
+    """Centre (median) and principal directions of some profiles, from their small Gram matrix."""
     # One profile of absurd values must neither move the centre nor be all that directions show.
     centre_g = np.median(sample_sg, axis=0).astype(np.float64)
     centred = sample_sg - centre_g

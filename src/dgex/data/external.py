@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from dgex import progress
-from dgex.config import PrepareConfig
+from dgex.config import Orientation, PrepareConfig
+from dgex.data.checks import matrix_ending
 from dgex.data.dataset import RowFile, write_set_genes
 from dgex.data.incoming import Incoming
 from dgex.data.matrix import open_matrix
@@ -18,6 +19,21 @@ from dgex.errors import DataError
 
 if TYPE_CHECKING:
     from anndata import AnnData
+
+
+def orientation_of(source: str | Path | AnnData, config: PrepareConfig) -> Orientation | None:
+    """The orientation asked for, if `source` is a table that does not say its own.
+
+    Examples
+    --------
+    >>> config = PrepareConfig(orientation="samples-by-genes")
+    >>> orientation_of("mine.tsv", config), orientation_of("gtex.gctx", config)
+    ('samples-by-genes', None)
+    """
+    if not isinstance(source, (str, Path)):
+        return None
+    is_table = matrix_ending(Path(source)) in (".tsv", ".txt", ".csv", ".parquet")
+    return config.orientation if is_table else None
 
 
 def write_external(
@@ -53,7 +69,12 @@ def write_external(
         The set has none of the landmarks or none of the targets, or a profile without values.
     """
     n_landmarks = preprocessor.n_landmarks
-    with open_matrix(source, orientation=config.orientation) as matrix:
+    with open_matrix(source, orientation=orientation_of(source, config)) as matrix:
+        if matrix.shape[0] == 1 and config.external_moments == "own":
+            raise DataError(
+                f"External set {name} is one profile, which by its own moments is 0 everywhere. "
+                "Pass --external-moments training, or give more profiles."
+            )
         incoming = Incoming(
             matrix,
             preprocessor,

@@ -48,6 +48,8 @@ class Incoming:
         Gene table of landmarks (and targets, for whole-transcriptome profiles).
     alignment
         Where they are in the matrix.
+    present_g, present_l
+        Which genes, and which landmarks among them, are in the matrix with at least one value.
     mean_g, sd_g
         Moments used for standardising, log2 expression.
     n_missing
@@ -76,15 +78,17 @@ class Incoming:
         self.genes = preprocessor.landmarks if ties is None else preprocessor.genes
         self.alignment = align(self.genes, matrix.var, str(matrix.path), id_column)
         n_landmarks = preprocessor.n_landmarks
-        self.present_g = self.alignment.present_g
-        self.present_l = self.present_g[:n_landmarks]
-        if not self.present_l.any():
+        if not self.alignment.present_g[:n_landmarks].any():
             raise DataError(
                 f"None of the {n_landmarks} landmarks is in {matrix.path}, so nothing can be "
                 "inferred from it. Check the panel, or name the identifiers with --id-column."
             )
         self.is_linear = ties is None and scan(matrix).looks_linear
-        found = self._measure()
+        found, n_missing_g = self._measure()
+        # A column without any value is no measurement, and is not scored as one.
+        self.present_g = self.alignment.present_g & (found.n_g > 0)
+        self.present_l = self.present_g[:n_landmarks]
+        self.n_missing = int(n_missing_g[self.present_g].sum())
         n_genes = len(self.genes)
         self.mean_g = found.mean_g if moments == "own" else preprocessor.mean_g[:n_genes]
         self.sd_g = found.sd_g if moments == "own" else preprocessor.sd_g[:n_genes]
@@ -93,24 +97,25 @@ class Incoming:
 
     def _expression_blocks(self) -> Iterator[tuple[int, np.ndarray]]:
         """First row and log2 expression (b, g), NaN where missing or absent."""
+        present_g = self.alignment.present_g
         for start, x_bp in self._matrix.blocks():
             values_bp = self.alignment.gene_values(x_bp)
             if self._ties is not None:
-                x_bg = self._preprocessor.quantile_normalise(values_bp, self.present_g, self._ties)
+                x_bg = self._preprocessor.quantile_normalise(values_bp, present_g, self._ties)
             else:
                 x_bg = np.full((len(values_bp), len(self.genes)), np.nan)
-                x_bg[:, self.present_g] = log2_of(values_bp) if self.is_linear else values_bp
+                x_bg[:, present_g] = log2_of(values_bp) if self.is_linear else values_bp
             yield start, x_bg
 
-    def _measure(self) -> Moments:
-        """Own moments; counts missing values and refuses profiles without landmarks."""
-        n, n_landmarks = self._matrix.shape[0], len(self.present_l)
+    def _measure(self) -> tuple[Moments, np.ndarray]:
+        """Own moments, and missing values per gene; refuses profiles without landmarks."""
+        n, n_landmarks = self._matrix.shape[0], self._preprocessor.n_landmarks
         moments = Moments(len(self.genes))
-        self.n_missing = 0
+        n_missing_g = np.zeros(len(self.genes), dtype=np.int64)
         empty: list[str] = []
         for start, x_bg in self._expression_blocks():
             missing_bg = np.isnan(x_bg)
-            self.n_missing += int(missing_bg[:, self.present_g].sum())
+            n_missing_g += missing_bg.sum(axis=0)
             none_b = missing_bg[:, :n_landmarks].all(axis=1)
             empty += list(self._matrix.obs.index[start : start + len(x_bg)][none_b])
             moments.add(x_bg)
@@ -120,7 +125,7 @@ class Incoming:
                 f"{len(empty)} profiles of {self._matrix.path} have no measured landmark "
                 f"({name_list(empty)}). Remove them from the file."
             )
-        return moments
+        return moments, n_missing_g
 
     def _warn_of_scale(self, found: Moments) -> None:
         shift_g = (found.mean_g - self.mean_g) / (self.sd_g + 1e-3)

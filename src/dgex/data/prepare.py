@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from dgex.data.choose import choose_genes, refuse_constant
 from dgex.data.compendium import Compendium
 from dgex.data.dataset import Dataset, write_index, write_set_genes
 from dgex.data.duplicates import near_duplicates
-from dgex.data.external import write_external
+from dgex.data.external import orientation_of, write_external
 from dgex.data.genes import Alignment
 from dgex.data.matrix import Matrix, open_matrix
 from dgex.data.preprocess import Preprocessor
@@ -89,9 +90,10 @@ def prepare(
     external = dict(external or {})
     out = Path(out)
     refuse_existing(out, config.overwrite)
+    _check_options(config, [expression, *external.values()])
     _check_external(external)
     record = Record()
-    with open_matrix(expression, orientation=config.orientation) as matrix:
+    with open_matrix(expression, orientation=orientation_of(expression, config)) as matrix:
         obs = sample_table(matrix, config)
         n, g = matrix.shape
         record.note(f"{matrix.path}: {n} profiles, {g} genes or probe sets ({matrix.format}).")
@@ -143,6 +145,17 @@ def prepare(
             sets = [*SPLITS, *external]
             write_index(folder, preprocessor, config.protocol, sets, record.notes)
     return Dataset(out)
+
+
+def _check_options(config: PrepareConfig, sources: list[str | Path | AnnData]) -> None:
+    threshold = config.remove_duplicates_below
+    if not 0 <= threshold < math.inf:
+        raise UsageError(f"--remove-duplicates-below {threshold}: it must be 0 or a distance.")
+    if config.orientation and not any(orientation_of(source, config) for source in sources):
+        raise UsageError(
+            f"--orientation {config.orientation}: it is for TSV, CSV and parquet, and no input is "
+            "one. Leave it out."
+        )
 
 
 def _check_external(external: Mapping[str, Any]) -> None:
@@ -209,6 +222,8 @@ def _fill_values(
             f"{len(never)} genes have no measured value to learn from ({name_list(never)}). "
             "Take them out of the landmark or target list."
         )
+    if not n_missing_g.any():
+        return None
     touched = genes.index[n_missing_g > 0]
     record.note(
         f"{n_missing_g.sum()} missing values of {len(touched)} genes imputed by the gene's "
