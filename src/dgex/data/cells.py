@@ -27,6 +27,10 @@ BLOCK_NUMBERS = 2**20
 MISSING_NUMBERS = ("", "NA", "NaN", "nan")
 MISSING_METADATA = frozenset({*MISSING_NUMBERS, "N/A", "-666", "-666.0"})
 
+# Before 3.1 pandas parsed numbers only nearly right unless told; since then it warns if told.
+_RELEASE = tuple(int(part) for part in pd.__version__.split(".")[:2])
+_EXACT: dict[str, Any] = {} if _RELEASE >= (3, 1) else {"float_precision": "round_trip"}
+
 # No leading zeros: "007" names something, it counts nothing.
 _WHOLE = re.compile(r"[+-]?(0|[1-9]\d*)")
 _REAL = re.compile(r"[+-]?((0|[1-9]\d*)(\.\d*)?|\.\d+)([eE][+-]?\d+)?")
@@ -235,7 +239,7 @@ def parse_numbers(cells: bytes) -> np.ndarray:
         na_values=list(MISSING_NUMBERS),
         keep_default_na=False,
         skip_blank_lines=False,
-        float_precision="round_trip",
+        **_EXACT,
         encoding="latin-1",
         engine="c",
     )

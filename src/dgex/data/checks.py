@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from numpy.typing import DTypeLike
 
 from dgex.errors import DataError, name_list
 
@@ -36,6 +37,20 @@ def matrix_ending(path: Path) -> str | None:
     if name.endswith(".gz"):
         name, endings = name.removesuffix(".gz"), GZIP_ENDINGS
     return next((ending for ending in endings if name.endswith(ending)), None)
+
+
+def block_dtype(stored: DTypeLike) -> np.dtype:
+    """Type of the blocks read from values of type `stored`: float32 for float32, else float64.
+
+    Examples
+    --------
+    >>> import numpy
+    >>> block_dtype(">f4"), block_dtype(numpy.int16)
+    (dtype('float32'), dtype('float64'))
+    """
+    # Compared in native byte order: files may hold the other one.
+    native = np.dtype(stored).newbyteorder("=")
+    return np.dtype(np.float32 if native == np.float32 else np.float64)
 
 
 def content_kind(path: Path) -> str:

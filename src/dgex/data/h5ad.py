@@ -11,6 +11,7 @@ import h5py
 import numpy as np
 import pandas as pd
 
+from dgex.data.checks import block_dtype
 from dgex.data.hdf5 import Hdf5Output, RowReader, field_names, is_number_matrix, open_hdf5
 from dgex.data.matrix import BLOCK_BYTES, Matrix, MatrixWriter
 from dgex.data.spool import Spool, SpooledMatrix
@@ -118,8 +119,7 @@ class SparseLines:
 
     def turned(self) -> Spool:
         """All lines, turned round."""
-        dtype = np.float32 if self.dtype == np.float32 else np.float64
-        with Spool(self.width, dtype, turned=True) as spool:
+        with Spool(self.width, block_dtype(self.dtype), turned=True) as spool:
             step = max(1, BLOCK_BYTES // 2 // (self.width * self.dtype.itemsize))
             for start in range(0, self.lines, step):
                 spool.append(self.read(start, min(start + step, self.lines)))
@@ -228,7 +228,7 @@ def plain_table(table: pd.DataFrame, path: Path) -> pd.DataFrame:
     """
     names = field_names(table, "_index", path)
     columns = {field: _plain_column(table[name]) for name, field in names.items()}
-    return pd.DataFrame(columns, index=pd.Index(table.index.tolist(), dtype=object))
+    return pd.DataFrame(columns, index=table.index.rename(None))
 
 
 def _plain_column(column: pd.Series[Any]) -> Any:
@@ -249,7 +249,7 @@ def _plain_column(column: pd.Series[Any]) -> Any:
         None if pd.isna(value) else str(value).replace("\0", "") for value in column.astype(object)
     ]
     if not missing.any():
-        return pd.Series(text, dtype=object).to_numpy()
+        return pd.Series(text, dtype=object, index=column.index)
     names = pd.Index(sorted({value for value in text if value is not None}), dtype=object)
     return pd.Categorical(text, categories=names)
 

@@ -19,6 +19,7 @@ import pandas as pd
 from dgex.data.checks import (
     ENDINGS,
     GZIP_ENDINGS,
+    block_dtype,
     clean_table,
     matrix_ending,
     refuse_infinite,
@@ -69,7 +70,7 @@ class Matrix(ABC):
             )
         self.obs = clean_table(obs, "sample", path)
         self.var = clean_table(var, "gene", path)
-        self.dtype = np.dtype(np.float32 if np.dtype(dtype) == np.float32 else np.float64)
+        self.dtype = block_dtype(dtype)
         self.chunk_rows = max(1, chunk_rows)
 
     @property
