@@ -30,6 +30,8 @@ def read_quietly(path):
     """What anndata reads, with every warning an error."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
+        # anndata's own use of pandas, which says nothing about the file.
+        warnings.filterwarnings("ignore", message="The 'future.infer_string' option")
         return anndata.read_h5ad(path)
 
 

@@ -243,7 +243,8 @@ def parse_numbers(cells: bytes) -> np.ndarray:
         encoding="latin-1",
         engine="c",
     )
-    return parsed["cell"].to_numpy()
+    values: np.ndarray = parsed["cell"].to_numpy()
+    return values
 
 
 def number_cells(x: np.ndarray) -> list[list[str]]:
