@@ -182,3 +182,42 @@ def test_a_real_plate_through_a_net_trained_on_real_arrays(data_dir, tmp_path):
         x_nl = matrix.rows(0, 371)[:, :943]
         np.testing.assert_allclose(x_nl.mean(axis=0), 0, atol=1e-4)
     assert Bundle.load(bundle.path, weights="1000g").weights == "1000g"
+
+
+@pytest.mark.parametrize("ending", ["gctx", "h5ad"])
+def test_an_interrupted_output_is_gone_on_with(model, tmp_path, monkeypatch, ending):
+    bundle, _ = model
+    monkeypatch.setattr("dgex.data.matrix.BLOCK_BYTES", 8 * 6 * 10)  # blocks of ten profiles
+    plate = tmp_path / "plate.h5ad"
+    make_profiles(n=45, seed=2)[:, :6].copy().write_h5ad(plate)
+    whole = dgex.predict(bundle.path, plate, tmp_path / f"whole.{ending}")
+    out = tmp_path / f"y.{ending}"
+    infer, calls = Bundle.load(bundle.path).model.predict, []
+
+    def interrupted(self, x_nl):
+        calls.append(len(x_nl))
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return infer(x_nl)
+
+    kind = type(bundle.model)
+    with monkeypatch.context() as patch:
+        patch.setattr(kind, "predict", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            dgex.predict(bundle.path, plate, out)
+    assert not out.exists()
+    with pytest.raises(UsageError, match="another model, input or options"):
+        dgex.predict(bundle.path, plate, out, resume=True, units="expression")
+    rows = []
+    with monkeypatch.context() as patch:
+        patch.setattr(kind, "predict", lambda self, x_nl: rows.append(len(x_nl)) or infer(x_nl))
+        dgex.predict(bundle.path, plate, out, resume=True)
+    assert rows == [10, 10, 5]
+    with dgex.open_matrix(out) as matrix, dgex.open_matrix(whole) as expected:
+        np.testing.assert_array_equal(matrix.rows(0, 45), expected.rows(0, 45))
+        pd.testing.assert_frame_equal(matrix.var, expected.var)
+    assert not list(tmp_path.glob("*.partial*"))
+    with pytest.raises(UsageError, match="Nothing to go on with"):
+        dgex.predict(bundle.path, plate, tmp_path / f"z.{ending}", resume=True)
+    with pytest.raises(UsageError, match="GCTX and h5ad"):
+        dgex.predict(bundle.path, plate, tmp_path / "z.tsv", resume=True)

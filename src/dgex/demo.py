@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
+
+import pandas as pd
 
 from dgex import demo_data
 from dgex.data.matrix import create_matrix, open_matrix
 from dgex.data.panel import panel
 from dgex.data.prepare import prepare
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 log = logging.getLogger("dgex")
 
@@ -55,11 +54,12 @@ def run_demo(out: str | Path, *, seed: int = 0) -> tuple[Path, pd.DataFrame]:
         overwrite=True,
     )
     log.info("3 of 5  dgex train: ols, ridge, and a D-GEX net of 1 x %d units", HIDDEN_UNITS)
-    net = {"hidden_units": HIDDEN_UNITS, "epochs": EPOCHS, "dropout": DROPOUT}
+    net: dict[str, Any] = {"hidden_units": HIDDEN_UNITS, "epochs": EPOCHS, "dropout": DROPOUT}
     models = {}
-    for kind, options in (("ols", {}), ("ridge", {}), ("dgex", net)):
+    options: dict[str, dict[str, Any]] = {"ols": {}, "ridge": {}, "dgex": net}
+    for kind in options:
         models[kind] = out / "models" / kind
-        train(dataset, models[kind], model=kind, seed=seed, overwrite=True, **options)
+        train(dataset, models[kind], model=kind, seed=seed, overwrite=True, **options[kind])
 
     log.info("4 of 5  dgex evaluate: the held-out patients")
     evaluation = evaluate(dataset, list(models.values()), out / "evaluation", overwrite=True)
@@ -84,8 +84,8 @@ def run_demo(out: str | Path, *, seed: int = 0) -> tuple[Path, pd.DataFrame]:
 def _write_plate(source: Path, out: Path, samples: list[str], landmarks: list[str]) -> None:
     """Write a landmark-only file, as a targeted platform would give it."""
     with open_matrix(source) as matrix:
-        rows = matrix.obs.index.get_indexer(samples)
-        columns = matrix.var.index.get_indexer(landmarks)
+        rows = matrix.obs.index.get_indexer(pd.Index(samples))
+        columns = matrix.var.index.get_indexer(pd.Index(landmarks))
         x_nl = matrix.take(rows)[:, columns]
         with create_matrix(
             out, matrix.obs.iloc[rows], matrix.var.iloc[columns], overwrite=True

@@ -52,7 +52,7 @@ def _describe_matrix(path: Path, orientation: Orientation | None) -> Lines:
         n, g = matrix.shape
         found = scan(matrix)
         identifiers = gene_table(matrix.var)
-        known = [kind for kind in identifiers if (identifiers[kind] != "").any()]
+        known = [str(kind) for kind in identifiers if (identifiers[kind] != "").any()]
         kind = identifier_kind(list(matrix.var.index))
         n_missing = int(found.n_missing_p.sum())
         scale = "linear, it seems" if found.looks_linear else "log2 or standardised, it seems"

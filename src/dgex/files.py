@@ -81,8 +81,11 @@ def refuse_existing(path: Path, overwrite: bool) -> None:
 
 
 @contextlib.contextmanager
-def whole_file(path: Path, *, overwrite: bool = True) -> Iterator[Path]:
-    """Yield a temporary name beside `path`, renamed to it on success and removed on failure.
+def whole_file(path: Path, *, overwrite: bool = True, keep_partial: bool = False) -> Iterator[Path]:
+    """Yield a temporary name beside `path`, renamed to it on success.
+
+    On failure the file is removed, unless `keep_partial` is true: then it stays for a later
+    ``--resume``.
 
     Raises
     ------
@@ -102,7 +105,8 @@ def whole_file(path: Path, *, overwrite: bool = True) -> Iterator[Path]:
             yield partial
             os.replace(partial, path)
         finally:
-            partial.unlink(missing_ok=True)
+            if not keep_partial:
+                partial.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,12 +15,14 @@ import pandas as pd
 
 from dgex import progress
 from dgex.config import PredictConfig, with_options
+from dgex.data.checks import matrix_ending
 from dgex.data.genes import align
 from dgex.data.incoming import Incoming
-from dgex.data.matrix import Matrix, create_matrix, matrix_ending, open_matrix
+from dgex.data.journal import Journal
+from dgex.data.matrix import Matrix, create_matrix, open_matrix
 from dgex.data.preprocess import Preprocessor, Ties
 from dgex.errors import DataError, UsageError
-from dgex.files import refuse_existing
+from dgex.files import refuse_existing, sha256_of
 from dgex.models.bundle import Bundle
 from dgex.provenance import write_run
 
@@ -120,14 +123,18 @@ def predict(
         for note in notes:
             log.info("%s", note)
         var = _output_genes(preprocessor, incoming.present_l, config)
-        blocks = _output_blocks(bundle, incoming, config)
-        n = matrix.shape[0]
         if out is None:
+            blocks = _output_blocks(bundle, incoming, config)
             return _as_anndata(blocks, matrix.obs, var, plan, notes)
-        with create_matrix(out, matrix.obs, var, overwrite=config.overwrite) as writer:
-            for start, y_bg in blocks:
+        key = _resume_key(matrix, bundle, config, out)
+        with create_matrix(
+            out, matrix.obs, var, overwrite=config.overwrite, resume_key=key
+        ) as writer:
+            if writer.rows_done:
+                log.info("Going on after %d profiles.", writer.rows_done)
+            for start, y_bg in _output_blocks(bundle, incoming, config, writer.rows_done):
                 writer.write(y_bg)
-                progress.report("inferring", start + len(y_bg), n)
+                progress.report("inferring", start + len(y_bg), matrix.shape[0])
     inputs = {"model": bundle.path, "profiles": profiles}
     write_run(
         out.with_name(out.name + ".run.toml"),
@@ -137,6 +144,27 @@ def predict(
         resolved={**dataclasses.asdict(plan), "notes": notes},
     )
     return out
+
+
+def _resume_key(matrix: Matrix, bundle: Bundle, config: PredictConfig, out: Path) -> str | None:
+    """What the output is made from and how; None for formats that cannot be gone on with."""
+    resumable = matrix_ending(out) in (".gctx", ".h5ad")
+    if config.resume and not resumable:
+        raise UsageError(f"{out}: --resume is for GCTX and h5ad output.")
+    if not resumable:
+        return None
+    same = dataclasses.replace(config, resume=False, overwrite=False)
+    weights = sha256_of(bundle.path / bundle.info["weights"][bundle.weights]["file"])
+    source = matrix.path.stat() if matrix.path.is_file() else None
+    read = (source.st_size, source.st_mtime_ns) if source else None
+    ids = hashlib.sha256("\0".join([*matrix.obs.index, *matrix.var.index]).encode()).hexdigest()
+    key = f"{same} {weights} {matrix.path} {read} {ids}"
+    journal = Journal(out, key)
+    if not config.resume:
+        journal.remove()
+    elif journal.read() is None:
+        raise UsageError(f"Nothing to go on with at {journal.partial}. Leave out --resume.")
+    return key
 
 
 def plan_input(matrix: Matrix, preprocessor: Preprocessor, config: PredictConfig) -> Plan:
@@ -214,12 +242,12 @@ def _output_genes(
 
 
 def _output_blocks(
-    bundle: Bundle, incoming: Incoming, config: PredictConfig
+    bundle: Bundle, incoming: Incoming, config: PredictConfig, first_row: int = 0
 ) -> Iterator[tuple[int, np.ndarray]]:
     """First row and output (b, genes of the output), float32."""
     preprocessor = bundle.preprocessor
     n_landmarks = preprocessor.n_landmarks
-    for start, z_bg in incoming.blocks():
+    for start, z_bg in incoming.blocks(first_row):
         x_bl = np.ascontiguousarray(z_bg[:, :n_landmarks])
         y_bt = bundle.model.predict(x_bl)
         if config.units == "expression":

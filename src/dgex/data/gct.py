@@ -28,8 +28,9 @@ from dgex.data.cells import (
     row_table,
     split_line,
 )
-from dgex.data.matrix import Matrix, MatrixWriter
+from dgex.data.matrix import Matrix
 from dgex.data.spool import Spool, SpooledMatrix
+from dgex.data.writer import MatrixWriter
 from dgex.errors import DataError, UsageError, name_list
 
 log = logging.getLogger("dgex")

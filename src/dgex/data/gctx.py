@@ -17,7 +17,8 @@ import numpy as np
 import pandas as pd
 
 from dgex.data.hdf5 import Hdf5Output, RowReader, field_names, is_number_matrix, open_hdf5
-from dgex.data.matrix import Matrix, MatrixWriter
+from dgex.data.matrix import Matrix
+from dgex.data.writer import MatrixWriter
 from dgex.errors import DataError
 
 MATRIX = "/0/DATA/0/matrix"
@@ -78,13 +79,16 @@ class GctxWriter(MatrixWriter):
         dtype: str = "float32",
         overwrite: bool = False,
         compression: str | None = None,
+        resume_key: str | None = None,
     ) -> None:
-        super().__init__(path, obs, var, dtype=dtype, overwrite=overwrite)
+        super().__init__(path, obs, var, dtype=dtype, overwrite=overwrite, resume_key=resume_key)
         self._compression = compression
         self._out: Hdf5Output | None = None
 
     def _open(self, partials: list[Path]) -> None:
-        self._out = Hdf5Output(partials[0])
+        self._out = Hdf5Output(partials[0], self.journal)
+        if self._goes_on(self._out):
+            return
         file = self._out.file
         file.attrs["version"] = np.bytes_(b"GCTX1.0")
         file.attrs["src"] = self.path.name

@@ -13,8 +13,9 @@ import pandas as pd
 
 from dgex.data.checks import block_dtype
 from dgex.data.hdf5 import Hdf5Output, RowReader, field_names, is_number_matrix, open_hdf5
-from dgex.data.matrix import BLOCK_BYTES, Matrix, MatrixWriter
+from dgex.data.matrix import BLOCK_BYTES, Matrix
 from dgex.data.spool import Spool, SpooledMatrix
+from dgex.data.writer import MatrixWriter
 from dgex.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -142,15 +143,18 @@ class H5adWriter(MatrixWriter):
         dtype: str = "float32",
         overwrite: bool = False,
         compression: str | None = None,
+        resume_key: str | None = None,
     ) -> None:
-        super().__init__(path, obs, var, dtype=dtype, overwrite=overwrite)
+        super().__init__(path, obs, var, dtype=dtype, overwrite=overwrite, resume_key=resume_key)
         self._compression = compression
         self._out: Hdf5Output | None = None
 
     def _open(self, partials: list[Path]) -> None:
         from anndata.io import write_elem
 
-        self._out = Hdf5Output(partials[0])
+        self._out = Hdf5Output(partials[0], self.journal)
+        if self._goes_on(self._out):
+            return
         file = self._out.file
         file.attrs["encoding-type"] = "anndata"
         file.attrs["encoding-version"] = "0.1.0"

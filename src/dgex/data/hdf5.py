@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from dgex.data.checks import content_kind
+from dgex.data.journal import Journal
 from dgex.errors import DataError, UsageError
 
 log = logging.getLogger("dgex")
@@ -104,14 +105,19 @@ class Hdf5Output:
     pretended, HDF5 closes in peace, and the error is raised as what it is, an OSError.
 
     An uncompressed matrix is one stretch of bytes whose place is fixed before the first row
-    comes; HDF5 is closed then and the rows are written as plain bytes.
+    comes; HDF5 is closed then and the rows are written as plain bytes. With a journal of an
+    earlier attempt the file is opened where that one stopped: `rows_done` is not 0.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._raw: BinaryIO = open(path, "w+b")  # noqa: SIM115 - stays open until close()
+    def __init__(self, path: Path, journal: Journal | None = None) -> None:
         self._error: OSError | None = None
         self._failed = False
-        self._row = 0
+        self._journal = journal
+        self._offset, self.rows_done = (journal and journal.read()) or (0, 0)
+        self._raw: BinaryIO = open(path, "r+b" if self.rows_done else "w+b")  # noqa: SIM115
+        if self.rows_done:
+            self._plain = True
+            return
         self.file = h5py.File(self, "w", rdcc_nbytes=CACHE_BYTES, rdcc_nslots=20011)
 
     def create(
@@ -142,19 +148,26 @@ class Hdf5Output:
     def begin(self) -> None:
         """Call when everything but the matrix is in the file."""
         if self._plain:
-            offset = self._dataset.id.get_offset()
+            self._offset = self._dataset.id.get_offset()
             self.file.close()
             self._raise()
-            self._raw.seek(offset)
+            self._raw.seek(self._offset)
+
+    def go_on(self, row_bytes: int) -> None:
+        """Call instead of `create` and `begin` where `rows_done` is not 0."""
+        self._raw.seek(self._offset + self.rows_done * row_bytes)
 
     def write_rows(self, x_bg: np.ndarray) -> None:
         """Add rows, already of the matrix' type and in C order."""
         if self._plain:
             self._raw.write(x_bg.data)
         else:
-            self._dataset[self._row : self._row + len(x_bg)] = x_bg
+            self._dataset[self.rows_done : self.rows_done + len(x_bg)] = x_bg
             self._raise()
-        self._row += len(x_bg)
+        self.rows_done += len(x_bg)
+        if self._journal is not None:
+            self._raw.flush()
+            self._journal.write(offset=self._offset, rows=self.rows_done)
 
     def close(self) -> None:
         """Close the file.
@@ -164,7 +177,8 @@ class Hdf5Output:
         OSError
             The disk did not take all of it.
         """
-        self.file.close()
+        if hasattr(self, "file"):
+            self.file.close()
         self._raw.close()
         self._raise()
 

@@ -95,10 +95,10 @@ class Incoming:
         if moments == "training":
             self._warn_of_scale(found)
 
-    def _expression_blocks(self) -> Iterator[tuple[int, np.ndarray]]:
+    def _expression_blocks(self, first_row: int = 0) -> Iterator[tuple[int, np.ndarray]]:
         """First row and log2 expression (b, g), NaN where missing or absent."""
         present_g = self.alignment.present_g
-        for start, x_bp in self._matrix.blocks():
+        for start, x_bp in self._matrix.blocks(first_row=first_row):
             values_bp = self.alignment.gene_values(x_bp)
             if self._ties is not None:
                 x_bg = self._preprocessor.quantile_normalise(values_bp, present_g, self._ties)
@@ -138,10 +138,10 @@ class Incoming:
                 typical,
             )
 
-    def blocks(self) -> Iterator[tuple[int, np.ndarray]]:
-        """Yield first row and z-scores, float32 (b, g); absent targets are 0."""
+    def blocks(self, first_row: int = 0) -> Iterator[tuple[int, np.ndarray]]:
+        """Yield, from a row on, first row and z-scores, float32 (b, g); absent targets are 0."""
         n_landmarks = len(self.present_l)
-        for start, x_bg in self._expression_blocks():
+        for start, x_bg in self._expression_blocks(first_row):
             z_bg = standardise(x_bg, self.mean_g, self.sd_g)
             if self._infer:
                 x_bl = z_bg[:, :n_landmarks]

@@ -6,7 +6,6 @@ and written in blocks of rows, so that its size on disk does not matter.
 
 from __future__ import annotations
 
-import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -24,8 +23,8 @@ from dgex.data.checks import (
     matrix_ending,
     refuse_infinite,
 )
+from dgex.data.writer import MatrixWriter
 from dgex.errors import DataError, UsageError, name_list
-from dgex.files import refuse_existing, whole_file
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -123,13 +122,17 @@ class Matrix(ABC):
                 x_bg[group] = self.rows(first, last + 1)[rows_b[group] - first]
         return x_bg
 
-    def blocks(self, block_rows: int | None = None) -> Iterator[tuple[int, np.ndarray]]:
-        """Read the whole matrix, one block of rows at a time.
+    def blocks(
+        self, block_rows: int | None = None, *, first_row: int = 0
+    ) -> Iterator[tuple[int, np.ndarray]]:
+        """Read the matrix from a row on, one block of rows at a time.
 
         Parameters
         ----------
         block_rows
             Rows of a block. By default about 64 MB, whole HDF5 chunks at a time.
+        first_row
+            Where to begin.
 
         Yields
         ------
@@ -142,7 +145,7 @@ class Matrix(ABC):
             block_rows = chunks * self.chunk_rows
         if block_rows < 1:
             raise UsageError(f"A block needs at least one row, not {block_rows}.")
-        for start in range(0, len(self.obs), block_rows):
+        for start in range(first_row, len(self.obs), block_rows):
             yield start, self.rows(start, min(start + block_rows, len(self.obs)))
 
     def close(self) -> None:  # noqa: B027 - some matrices hold nothing open
@@ -162,113 +165,6 @@ class Matrix(ABC):
     def __repr__(self) -> str:
         n, g = self.shape
         return f"<{self.format} matrix {self.path}: {n} samples, {g} genes, {self.dtype}>"
-
-
-class MatrixWriter(ABC):
-    """A matrix file being written: a context manager that takes blocks of rows in order.
-
-    The file gets its name when the context is left and every row has arrived; after any
-    error nothing is left of it.
-    """
-
-    def __init__(
-        self, path: Path, obs: pd.DataFrame, var: pd.DataFrame, *, dtype: str, overwrite: bool
-    ) -> None:
-        self.path = path
-        if len(obs) == 0 or len(var) == 0:
-            raise DataError(
-                f"{path} would be empty: {len(obs)} samples and {len(var)} genes were given."
-            )
-        self.obs = clean_table(obs, "sample", path)
-        self.var = clean_table(var, "gene", path)
-        if dtype not in ("float32", "float64"):
-            raise UsageError(f"A matrix is written as float32 or float64, not {dtype}.")
-        self.dtype = np.dtype(dtype)
-        self.overwrite = overwrite
-        self._written = 0
-        self._context: contextlib.AbstractContextManager[Self] | None = None
-        for name in self._names():
-            refuse_existing(name, overwrite)
-
-    def _names(self) -> list[Path]:
-        """Every file that is written, the matrix first."""
-        return [self.path]
-
-    @abstractmethod
-    def _open(self, partials: list[Path]) -> None:
-        """Begin the files, under the temporary names of `_names`."""
-
-    @abstractmethod
-    def _write(self, x_bg: np.ndarray) -> None:
-        """Add one block of rows, already checked and of the right type."""
-
-    def _finish(self) -> None:  # noqa: B027 - most formats have nothing to add
-        """Complete the files; called when every row has arrived."""
-
-    @abstractmethod
-    def _close(self) -> None:
-        """Let go of the files, on success and on failure; may be called when half open."""
-
-    def write(self, x_bg: np.ndarray) -> None:
-        """Add the next rows.
-
-        Parameters
-        ----------
-        x_bg
-            Shape (b, g); NaN is a missing value.
-
-        Raises
-        ------
-        DataError
-            The block has another width than the gene table, there are more rows than
-            samples, or a value is infinite.
-        """
-        if self._context is None:
-            raise UsageError(f"{self.path} is not open: use `with create_matrix(...) as out`.")
-        block = np.asarray(x_bg)
-        n, g = len(self.obs), len(self.var)
-        if block.ndim != 2 or block.shape[1] != g:
-            raise DataError(f"{self.path}: a block of shape {block.shape} came for {g} genes.")
-        stop = self._written + len(block)
-        if stop > n:
-            raise DataError(f"{self.path}: {stop} rows came for {n} samples.")
-        with np.errstate(over="ignore"):  # a float64 beyond float32 becomes inf, refused below
-            block = np.ascontiguousarray(block, dtype=self.dtype)
-        refuse_infinite(block, self.obs.index[self._written : stop], self.var.index, self.path)
-        self._write(block)
-        self._written = stop
-
-    @contextlib.contextmanager
-    def _writing(self) -> Iterator[Self]:
-        with contextlib.ExitStack() as stack:
-            # The matrix itself comes last, so that a full disk is told with its name.
-            partials = [
-                stack.enter_context(whole_file(name, overwrite=self.overwrite))
-                for name in reversed(self._names())
-            ][::-1]
-            try:
-                self._open(partials)
-                yield self
-                if self._written != len(self.obs):
-                    raise DataError(
-                        f"{self.path} was not kept: {self._written} of {len(self.obs)} rows came."
-                    )
-                self._finish()
-            finally:
-                self._close()
-
-    def __enter__(self) -> Self:
-        self._context = self._writing()
-        return self._context.__enter__()
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> bool | None:
-        context, self._context = self._context, None
-        return None if context is None else context.__exit__(kind, error, traceback)
 
 
 def open_matrix(source: str | Path | AnnData, *, orientation: str | None = None) -> Matrix:
@@ -354,6 +250,7 @@ def create_matrix(
     compression: Literal["gzip"] | None = None,
     version: str | None = None,
     orientation: str | None = None,
+    resume_key: str | None = None,
 ) -> MatrixWriter:
     """Begin a matrix file; the name's ending tells the format.
 
@@ -375,6 +272,10 @@ def create_matrix(
     orientation
         For TSV and CSV (genes-by-samples by default) and parquet (samples-by-genes by
         default).
+    resume_key
+        For GCTX and h5ad without compression: text that says what the file is made from and
+        how. The partial file of an interrupted attempt is then kept, and a later writer of the
+        same key goes on after its `rows_done`.
 
     Raises
     ------
@@ -400,6 +301,7 @@ def create_matrix(
     if ending is None:
         raise UsageError(_unknown_ending(path))
     options = {"compression": compression, "version": version, "orientation": orientation}
+    options["resume_key"] = resume_key
     given = {name: value for name, value in options.items() if value is not None}
     writer: Callable[..., MatrixWriter]
     if ending == ".gctx":
@@ -427,8 +329,8 @@ def create_matrix(
 
         writer = TextWriter
     takes = {
-        ".gctx": {"compression"},
-        ".h5ad": {"compression"},
+        ".gctx": {"compression", "resume_key"},
+        ".h5ad": {"compression", "resume_key"},
         ".gct": {"version"},
         ".npy": set(),
     }.get(ending, {"orientation"})

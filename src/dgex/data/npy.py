@@ -11,7 +11,8 @@ import pandas as pd
 
 from dgex.data.cells import refuse_line_ends
 from dgex.data.checks import content_kind
-from dgex.data.matrix import Matrix, MatrixWriter
+from dgex.data.matrix import Matrix
+from dgex.data.writer import MatrixWriter
 from dgex.errors import DataError, name_list
 
 log = logging.getLogger("dgex")

@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 
 from dgex.data.checks import content_kind
-from dgex.data.matrix import BLOCK_BYTES, Matrix, MatrixWriter
+from dgex.data.matrix import BLOCK_BYTES, Matrix
 from dgex.data.orientation import (
     ANNOTATIONS,
     GENES_BY_SAMPLES,
@@ -27,6 +27,7 @@ from dgex.data.orientation import (
     choose_orientation,
 )
 from dgex.data.spool import Spool, SpooledMatrix
+from dgex.data.writer import MatrixWriter
 from dgex.errors import DataError, UsageError, name_list
 
 log = logging.getLogger("dgex")

@@ -28,7 +28,7 @@ from dgex.data.cells import (
     split_line,
 )
 from dgex.data.checks import matrix_ending
-from dgex.data.matrix import Matrix, MatrixWriter
+from dgex.data.matrix import Matrix
 from dgex.data.orientation import (
     GENES_BY_SAMPLES,
     SAMPLES_BY_GENES,
@@ -36,6 +36,7 @@ from dgex.data.orientation import (
     is_annotation,
 )
 from dgex.data.spool import Spool, SpooledMatrix
+from dgex.data.writer import MatrixWriter
 from dgex.errors import DataError, UsageError, name_list
 
 log = logging.getLogger("dgex")
