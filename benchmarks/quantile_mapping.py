@@ -1,4 +1,4 @@
-"""How long does it take to bring one RNA-seq profile to the quantile reference?
+"""Time of bringing one RNA-seq profile to the quantile reference.
 
 Compared in one run: dgex, the same arithmetic with scipy's ranks, and a list search for every gene,
 which is how D-GEX did it. Profiles have the paper's 10,463 genes; a tenth of the values are zero.
