@@ -38,7 +38,8 @@ def choose_genes(
         if not rest.any():
             raise DataError(f"{matrix.path} has no gene besides the landmarks to be a target.")
         target_table = gene_table(matrix.var[rest])
-        target_columns = align(target_table, matrix.var, str(matrix.path))
+        every = np.arange(len(target_table))
+        target_columns = Alignment("id", "id", every >= 0, np.flatnonzero(rest), every)
     else:
         target_table, target_columns = _found_genes("targets", targets, matrix, config, record)
     same_t = same_gene(target_table, landmark_table)

@@ -336,7 +336,10 @@ def align(
     for column, values in candidates:
         for kind in ("id", *KINDS):
             wanted = _wanted(genes, kind)
-            found = _find(wanted, _clean(values, kind), kind)
+            # The id NA is an id like any other; in the other columns it says that none is known.
+            exact = column == "id" and kind == "id"
+            names = [str(name) for name in values] if exact else _clean(values, kind)
+            found = _find(wanted, names, kind)
             n_found = sum(bool(columns) for columns in found)
             if best is None or n_found > best[0]:
                 best = (n_found, column, kind, found)
