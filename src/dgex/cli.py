@@ -265,13 +265,12 @@ def main() -> None:
 
 def run(arguments: list[str]) -> int:
     """Run one command and return its exit code; errors are one line on standard error."""
-    handler = logging.StreamHandler()
-    handler.setFormatter(_Formatter())
-    log.addHandler(handler)
-    log.setLevel(logging.INFO)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     reporter = _TerminalProgress() if sys.stderr.isatty() else _LineProgress()
     progress.set_reporter(reporter)
+    handler = _LogLines(reporter)
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
     try:
         app.meta(arguments, exit_on_error=False, print_error=False, result_action="return_value")
     except CycloptsError as error:
@@ -347,22 +346,32 @@ def _print_table(summary: Any) -> None:
         print("  ".join(c.ljust(w) if t in left else c.rjust(w) for c, (t, w) in cells).rstrip())
 
 
-class _Formatter(logging.Formatter):
-    def format(self, record: logging.LogRecord) -> str:
-        message = record.getMessage()
-        return f"warning: {message}" if record.levelno >= logging.WARNING else message
+class _LogLines(logging.Handler):
+    """What the library logs, on standard error; above the progress bar where there is one."""
+
+    def __init__(self, reporter: _LineProgress | _TerminalProgress) -> None:
+        super().__init__()
+        self._reporter = reporter
+
+    def emit(self, record: logging.LogRecord) -> None:
+        warns = record.levelno >= logging.WARNING
+        print(f"{'warning: ' if warns else ''}{record.getMessage()}", file=sys.stderr, flush=True)
+        self._reporter.said()
 
 
 class _LineProgress:
-    """A plain line every ten seconds, for log files."""
+    """A plain line after ten seconds without any, for log files."""
 
     def __init__(self) -> None:
+        self.said()
+
+    def said(self) -> None:
+        """Note that something was printed."""
         self._said = time.monotonic()
 
     def update(self, what: str, done: int, total: int) -> None:
-        now = time.monotonic()
-        if now - self._said >= 10:
-            self._said = now
+        if time.monotonic() - self._said >= 10:
+            self.said()
             print(f"{what}: {done} of {total}", file=sys.stderr, flush=True)
 
     def close(self) -> None:
@@ -377,6 +386,9 @@ class _TerminalProgress:
         self._task: TaskID | None = None
         self._what = ""
         self._began = 0.0
+
+    def said(self) -> None:
+        """The bar stays below what is printed."""
 
     def update(self, what: str, done: int, total: int) -> None:
         now = time.monotonic()
