@@ -186,6 +186,28 @@ def evaluate(
 
 
 @app.command
+def report(
+    evaluation: Path, /, *, out: Path, title: str | None = None, overwrite: bool = False
+) -> None:
+    """Write the report of an evaluation again, in another place or under another title.
+
+    Parameters
+    ----------
+    evaluation
+        Folder that evaluate wrote; its report.html has the same content.
+    out
+        HTML file to write.
+    title
+        Heading of the report.
+    overwrite
+        Replace the output where it exists.
+    """
+    from dgex.evaluation.verb import report as run
+
+    print(f"Report: {run(evaluation, out, title=title, overwrite=overwrite)}")
+
+
+@app.command
 def predict(
     model: Path,
     profiles: Path,

@@ -10,6 +10,7 @@ import pytest
 
 import dgex
 from dgex.errors import UsageError
+from dgex.evaluation.verb import report
 
 
 def profiles(seed=0, n=60, g=20):
@@ -50,6 +51,17 @@ def test_scores_agree_with_plain_arithmetic(work, tmp_path):
     assert {"summary.tsv", "genes.tsv.gz", "report.html", "figures", "run.toml"} <= written
     report = (tmp_path / "out" / "report.html").read_text("utf-8")
     assert all(html.escape(note) in report for note in dataset.notes)
+
+
+def test_the_report_can_be_written_again_under_another_title(work, tmp_path):
+    dgex.evaluate(work / "data", [work / "net"], tmp_path / "out", sets=("test",))
+    first = (tmp_path / "out" / "report.html").read_text("utf-8")
+    again = report(tmp_path / "out", tmp_path / "again.html").read_text("utf-8")
+    assert again == first
+    titled = report(tmp_path / "out", tmp_path / "titled.html", title="Plate <7>")
+    assert "<h1>Plate &lt;7&gt;</h1>" in titled.read_text("utf-8")
+    with pytest.raises(UsageError, match="exists already"):
+        report(tmp_path / "out", tmp_path / "again.html")
 
 
 def test_a_model_of_another_dataset_is_scored_with_a_warning(work, tmp_path, caplog):

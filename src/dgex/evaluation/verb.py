@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import pandas as pd
 
 from dgex.config import EvaluateConfig, with_options
 from dgex.data.dataset import Dataset
@@ -17,9 +20,11 @@ from dgex.models.bundle import Bundle
 from dgex.provenance import versions, write_run
 
 if TYPE_CHECKING:
-    import pandas as pd
+    from matplotlib.figure import Figure
 
 log = logging.getLogger("dgex")
+
+LOGS = "training"
 
 
 def evaluate(
@@ -75,7 +80,10 @@ def evaluate(
             )
             log.warning("%s", warning)
             notes.append(warning)
-    evaluation = evaluate_models(dataset, bundles, config.sets or None)
+    scores = evaluate_models(dataset, bundles, config.sets or None)
+    title = f"dgex: {', '.join(bundles)} on {dataset.name}"
+    told = {"title": title, "run": _what_was_run(dataset, bundles), "notes": notes}
+    evaluation = dataclasses.replace(scores, info=scores.info | told)
     logs = {
         name: bundle.training_log
         for name, bundle in bundles.items()
@@ -83,19 +91,70 @@ def evaluate(
     }
     with whole_directory(out, overwrite=config.overwrite) as folder:
         evaluation.save(folder)
+        for name, training_log in logs.items():
+            (folder / LOGS).mkdir(exist_ok=True)
+            training_log.to_csv(folder / LOGS / f"{name}.tsv", sep="\t", index=False)
         figures = save_figures(evaluation, logs, folder / "figures")
-        write_report(
-            evaluation,
-            folder / "report.html",
-            title=f"dgex: {', '.join(bundles)} on {dataset.name}",
-            figures=figures,
-            training_logs=logs,
-            run=_what_was_run(dataset, bundles),
-            notes=notes,
-        )
+        _write(evaluation, logs, folder / "report.html", figures)
         inputs = {"dataset": dataset.path} | {name: one.path for name, one in bundles.items()}
         write_run(folder / "run.toml", "evaluate", config, inputs)
     return evaluation
+
+
+def report(
+    evaluation: str | Path, out: str | Path, *, title: str | None = None, overwrite: bool = False
+) -> Path:
+    """Write the report of an evaluation again, in another place or under another title.
+
+    Parameters
+    ----------
+    evaluation
+        Folder that `evaluate` wrote.
+    out
+        HTML file to write.
+    title
+        Heading; the evaluation's own where not given.
+    overwrite
+        Replace `out` where it exists.
+
+    Returns
+    -------
+    pathlib.Path
+        The report.
+
+    Raises
+    ------
+    DataError
+        The folder is not a whole evaluation.
+    UsageError
+        `out` exists.
+    """
+    folder, out = Path(evaluation), Path(out)
+    refuse_existing(out, overwrite)
+    scores = Evaluation.load(folder)
+    if title is not None:
+        scores = dataclasses.replace(scores, info=scores.info | {"title": title})
+    logs = {path.stem: pd.read_csv(path, sep="\t") for path in sorted(folder.glob(f"{LOGS}/*.tsv"))}
+    _write(scores, logs, out, None)
+    return out
+
+
+def _write(
+    evaluation: Evaluation,
+    logs: Mapping[str, pd.DataFrame],
+    path: Path,
+    figures: Mapping[str, Figure] | None,
+) -> None:
+    info = evaluation.info
+    write_report(
+        evaluation,
+        path,
+        title=info["title"],
+        figures=figures,
+        training_logs=logs,
+        run=info["run"],
+        notes=info["notes"],
+    )
 
 
 def _named_bundles(models: Sequence[str | Path | Bundle]) -> dict[str, Bundle]:
@@ -104,15 +163,15 @@ def _named_bundles(models: Sequence[str | Path | Bundle]) -> dict[str, Bundle]:
     bundles: dict[str, Bundle] = {}
     for model in models:
         bundle = model if isinstance(model, Bundle) else Bundle.load(model)
-        name = bundle.path.resolve().name
+        folder = bundle.path.resolve().name
+        main = bundle.weights == "validation"
+        name = folder if main else f"{folder}@{bundle.weights}"
         if name in bundles:
             raise UsageError(f"Two Models are called {name}. Rename the folder of one.")
         bundles[name] = bundle
-        if isinstance(model, Bundle):
-            continue
         for weights in bundle.weights_available:
-            if weights != bundle.weights:
-                bundles[f"{name}@{weights}"] = Bundle.load(model, weights=weights)
+            if main and weights != "validation":
+                bundles[f"{folder}@{weights}"] = Bundle.load(bundle.path, weights=weights)
     return bundles
 
 
