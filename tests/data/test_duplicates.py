@@ -101,10 +101,10 @@ def test_one_absurd_profile_hides_nothing_and_costs_no_time() -> None:
     x_ng[700] *= 1e9
     x_ng[900] = x_ng[5] + 0.01
     x_ng[901] = x_ng[700] + 0.01
-    began = time.perf_counter()
+    began = time.process_time()
     found = near_duplicates(open_matrix(anndata.AnnData(x_ng)), 1.0)
     assert found["row"].tolist() == [900, 901]
-    assert time.perf_counter() - began < 5
+    assert time.process_time() - began < 5
 
 
 @pytest.mark.parametrize("n", [1, 2, 3])
@@ -193,9 +193,9 @@ def test_five_thousand_profiles_take_seconds() -> None:
     low_rank = rng.normal(size=(5000, 10)) @ rng.normal(size=(10, 500))
     x_ng = (8 + low_rank + rng.normal(size=(5000, 500)) * 0.3).astype(np.float32)
     x_ng[4000:4050] = x_ng[:50] + np.float32(0.01)
-    began = time.perf_counter()
+    began = time.process_time()
     found = near_duplicates(open_matrix(anndata.AnnData(x_ng)), 1.0)
-    assert time.perf_counter() - began < 10
+    assert time.process_time() - began < 10
     assert found["row"].tolist() == list(range(4000, 4050))
     assert found["earlier"].tolist() == list(range(50))
 
