@@ -32,6 +32,7 @@ app = App(
     name="dgex",
     help="Infer a full transcriptome from about a thousand measured landmark genes.",
     version=__version__,
+    help_format="plaintext",  # without rich's Markdown, help comes a fifth sooner
     default_parameter=Parameter(negative_iterable=(), consume_multiple=True),
     error_formatter=lambda error: f"dgex: {error}",
 )
@@ -63,7 +64,7 @@ def _launch(
     app(tokens, exit_on_error=False, print_error=False, result_action="return_value")
 
 
-@app.command
+@app.command(sort_key=1)
 def demo(*, out: Path = Path("demo"), seed: int = 0) -> None:
     """Run everything once on real tumours that come with dgex, in about a minute.
 
@@ -81,7 +82,7 @@ def demo(*, out: Path = Path("demo"), seed: int = 0) -> None:
     print(f"\nReport: {report}")
 
 
-@app.command
+@app.command(sort_key=2)
 def panel(
     expression: Path, /, *, out: Path, config: Annotated[PanelConfig, Flat] = PanelConfig()
 ) -> None:
@@ -102,7 +103,7 @@ def panel(
     choose(expression, out, config=config)
 
 
-@app.command
+@app.command(sort_key=3)
 def prepare(
     expression: Path,
     /,
@@ -141,7 +142,7 @@ def prepare(
     print(f"Dataset: {dataset.path}")
 
 
-@app.command
+@app.command(sort_key=4)
 def train(
     dataset: Path, /, *, out: Path, config: Annotated[TrainConfig, Flat] = TrainConfig()
 ) -> None:
@@ -160,7 +161,7 @@ def train(
     print(f"Model: {bundle.path}")
 
 
-@app.command
+@app.command(sort_key=5)
 def evaluate(
     dataset: Path,
     *models: Path,
@@ -185,7 +186,7 @@ def evaluate(
     print(f"\nReport: {out / 'report.html'}")
 
 
-@app.command
+@app.command(sort_key=6)
 def report(
     evaluation: Path, /, *, out: Path, title: str | None = None, overwrite: bool = False
 ) -> None:
@@ -207,7 +208,7 @@ def report(
     print(f"Report: {run(evaluation, out, title=title, overwrite=overwrite)}")
 
 
-@app.command
+@app.command(sort_key=7)
 def predict(
     model: Path,
     profiles: Path,
@@ -233,7 +234,7 @@ def predict(
     print(f"Inferred profiles: {out}")
 
 
-@app.command
+@app.command(sort_key=8)
 def convert(
     source: Path,
     out: Path,
@@ -261,7 +262,7 @@ def convert(
     print(f"{out}: {n} profiles, {g} genes")
 
 
-@app.command
+@app.command(sort_key=9)
 def info(path: Path, /, *, orientation: Orientation | None = None) -> None:
     """Say what a file, a Dataset or a Model is.
 

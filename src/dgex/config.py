@@ -23,8 +23,8 @@ class PrepareConfig:
     Attributes
     ----------
     protocol
-        ``strict`` learns everything on the training profiles and drops targets that are
-        landmarks too; ``paper`` follows D-GEX to the letter.
+        strict learns everything on the training profiles and drops targets that are
+        landmarks too; paper follows D-GEX to the letter.
     id_column
         Column of the gene table to match genes by; found by the program where not given.
     group_by
