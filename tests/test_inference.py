@@ -187,7 +187,7 @@ def test_a_real_plate_through_a_net_trained_on_real_arrays(data_dir, tmp_path):
 @pytest.mark.parametrize("ending", ["gctx", "h5ad"])
 def test_an_interrupted_output_is_gone_on_with(model, tmp_path, monkeypatch, ending):
     bundle, _ = model
-    monkeypatch.setattr("dgex.data.matrix.BLOCK_BYTES", 8 * 6 * 10)  # blocks of ten profiles
+    monkeypatch.setattr("dgex.data.formats.reader.BLOCK_BYTES", 8 * 6 * 10)
     plate = tmp_path / "plate.h5ad"
     make_profiles(n=45, seed=2)[:, :6].copy().write_h5ad(plate)
     whole = dgex.predict(bundle.path, plate, tmp_path / f"whole.{ending}")

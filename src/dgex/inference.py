@@ -15,11 +15,12 @@ import pandas as pd
 
 from dgex import progress
 from dgex.config import PredictConfig, with_options
-from dgex.data.checks import matrix_ending
+from dgex.data.formats.checks import matrix_ending
+from dgex.data.formats.journal import Journal
+from dgex.data.formats.reader import Matrix
 from dgex.data.genes import align
 from dgex.data.incoming import Incoming
-from dgex.data.journal import Journal
-from dgex.data.matrix import Matrix, create_matrix, open_matrix
+from dgex.data.matrix import create_matrix, open_matrix
 from dgex.data.preprocess import Preprocessor, Ties
 from dgex.errors import DataError, UsageError
 from dgex.files import refuse_existing, sha256_of

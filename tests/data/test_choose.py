@@ -9,8 +9,9 @@ import pytest
 
 from dgex.config import PrepareConfig
 from dgex.data.choose import choose_genes, refuse_constant
+from dgex.data.formats.reader import Matrix
 from dgex.data.genes import Alignment
-from dgex.data.matrix import Matrix, open_matrix
+from dgex.data.matrix import open_matrix
 from dgex.data.record import Record
 from dgex.data.scan import scan
 from dgex.errors import DataError, UsageError

@@ -10,8 +10,9 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from dgex.data import compendium, matrix
+from dgex.data import compendium
 from dgex.data.compendium import Compendium
+from dgex.data.formats import reader
 from dgex.data.genes import Alignment
 from dgex.data.matrix import open_matrix
 
@@ -49,7 +50,7 @@ def made(
 
 @pytest.fixture(params=[1, 4, 1000], ids=lambda rows: f"blocks of {rows}")
 def _block_rows(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(matrix, "BLOCK_BYTES", 8 * P * request.param)
+    monkeypatch.setattr(reader, "BLOCK_BYTES", 8 * P * request.param)
     monkeypatch.setattr(compendium, "_BLOCK_BYTES", 8 * len(MEMBERS) * request.param)
 
 

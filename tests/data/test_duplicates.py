@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.distance import pdist, squareform
 
-from dgex.data import duplicates, matrix
+from dgex.data import duplicates
 from dgex.data.duplicates import near_duplicates
+from dgex.data.formats import reader
 from dgex.data.matrix import create_matrix, open_matrix
 
 
@@ -152,7 +153,7 @@ def test_small_blocks_and_small_windows_change_nothing(
     obs, var = pd.DataFrame(index=names), pd.DataFrame(index=genes)
     with create_matrix(path, obs, var, compression="gzip") as out:
         out.write(x_ng)
-    monkeypatch.setattr(matrix, "BLOCK_BYTES", 40 * 4 * 7)
+    monkeypatch.setattr(reader, "BLOCK_BYTES", 40 * 4 * 7)
     monkeypatch.setattr(duplicates, "N_DIRECTIONS", 3)
     monkeypatch.setattr(duplicates, "_SAMPLE", 10)
     monkeypatch.setattr(duplicates, "_VERIFY_PAIRS", 5)

@@ -12,7 +12,7 @@ import pytest
 from anndata import AnnData
 from scipy import stats
 
-from dgex.data import matrix
+from dgex.data.formats import reader
 from dgex.data.incoming import Incoming
 from dgex.data.matrix import open_matrix
 from dgex.data.prepare import prepare
@@ -60,7 +60,7 @@ def test_whole_profiles_by_their_own_moments(
     block: int,
     missing: float,
 ) -> None:
-    monkeypatch.setattr(matrix, "BLOCK_BYTES", 8 * 11 * block)
+    monkeypatch.setattr(reader, "BLOCK_BYTES", 8 * 11 * block)
     profiles = cohort(n=12, seed=5)
     profiles.X[np.random.default_rng(0).random(profiles.shape) < missing] = np.nan
     shuffled = profiles[:, ::-1].copy()

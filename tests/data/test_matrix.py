@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from dgex.data import matrix as matrix_module
+from dgex.data.formats import reader
 from dgex.data.matrix import create_matrix, matrix_ending, open_matrix
 from dgex.errors import DataError, UsageError
 
@@ -169,7 +169,7 @@ def test_default_blocks_hold_whole_chunks(tmp_path, monkeypatch):
     with h5py.File(write(tmp_path / "a.gctx", x, obs, var), "r+") as file:
         del file["0/DATA/0/matrix"]
         file["0/DATA/0"].create_dataset("matrix", data=x, chunks=(8, 4), compression="gzip")
-    monkeypatch.setattr(matrix_module, "BLOCK_BYTES", 20 * 4 * 8)
+    monkeypatch.setattr(reader, "BLOCK_BYTES", 20 * 4 * 8)
     with open_matrix(tmp_path / "a.gctx") as m:
         starts = [start for start, _ in m.blocks()]
         assert starts == list(range(0, 100, 16))
@@ -400,10 +400,10 @@ def test_a_full_disk_leaves_nothing(tmp_path):
 PEAK = """
 import resource, sys
 import h5py, numpy, pandas
-import dgex.data.cells, dgex.data.spool
+import dgex.data.formats.cells, dgex.data.formats.spool
 from dgex.data.matrix import open_matrix
 
-dgex.data.spool.MEMORY_BYTES = 16 * 2**20
+dgex.data.formats.spool.MEMORY_BYTES = 16 * 2**20
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 total = rows = 0
 with open_matrix(sys.argv[1]) as m:

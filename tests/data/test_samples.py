@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 
 from dgex.config import PrepareConfig
-from dgex.data.matrix import Matrix, open_matrix
+from dgex.data.formats.reader import Matrix
+from dgex.data.matrix import open_matrix
 from dgex.data.record import Record
 from dgex.data.samples import sample_table, split_profiles
 from dgex.errors import DataError, UsageError

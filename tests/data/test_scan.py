@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from dgex.data import matrix
+from dgex.data.formats import reader
 from dgex.data.matrix import open_matrix
 from dgex.data.scan import Scan, choose_scale, log2_of, scan
 from dgex.errors import DataError
@@ -46,7 +46,7 @@ def test_blocks_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
     x_ng = rng.normal(size=(50, 7))
     x_ng[rng.random(x_ng.shape) < 0.2] = np.nan
     whole = scanned(x_ng)
-    monkeypatch.setattr(matrix, "BLOCK_BYTES", 8 * 7 * 3)
+    monkeypatch.setattr(reader, "BLOCK_BYTES", 8 * 7 * 3)
     parts = scanned(x_ng)
     for name in ("n_missing_p", "low_p", "high_p"):
         np.testing.assert_array_equal(getattr(whole, name), getattr(parts, name))
@@ -58,7 +58,7 @@ def test_profiles_without_values_are_named_from_every_block(
     x_ng = np.ones((6, 2))
     x_ng[[1, 5]] = np.nan
     obs = pd.DataFrame(index=[f"sample {i}" for i in range(6)])
-    monkeypatch.setattr(matrix, "BLOCK_BYTES", 8 * 2 * 2)
+    monkeypatch.setattr(reader, "BLOCK_BYTES", 8 * 2 * 2)
     with pytest.raises(DataError, match=r"2 profiles of <AnnData> .*\(sample 1, sample 5\)"):
         scan(open_matrix(anndata.AnnData(x_ng, obs=obs)))
 

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 from dgex.config import PrepareConfig
+from dgex.data.formats.reader import Matrix
 from dgex.data.genes import Alignment, align, gene_table, read_genes, same_gene
-from dgex.data.matrix import Matrix
 from dgex.data.record import Record
 from dgex.data.scan import Scan
 from dgex.errors import DataError, UsageError, name_list

@@ -15,8 +15,8 @@ import numpy as np
 from dgex import progress
 from dgex.blocks import map_blocks
 from dgex.data.dataset import RowFile
+from dgex.data.formats.reader import Matrix
 from dgex.data.genes import Alignment
-from dgex.data.matrix import Matrix
 from dgex.data.normalise import (
     Moments,
     QuantileReference,

@@ -14,7 +14,7 @@ import pandas as pd
 
 from dgex import progress
 from dgex.blocks import map_blocks
-from dgex.data.matrix import Matrix
+from dgex.data.formats.reader import Matrix
 from dgex.data.scan import Transform
 
 N_DIRECTIONS = 64

@@ -10,8 +10,8 @@ import pandas as pd
 
 from dgex import progress
 from dgex.config import Orientation, PrepareConfig
-from dgex.data.checks import matrix_ending
 from dgex.data.dataset import RowFile, write_set_genes
+from dgex.data.formats.checks import matrix_ending
 from dgex.data.incoming import Incoming
 from dgex.data.matrix import open_matrix
 from dgex.data.preprocess import Preprocessor

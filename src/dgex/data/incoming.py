@@ -9,8 +9,8 @@ from typing import Literal
 import numpy as np
 
 from dgex import progress
+from dgex.data.formats.reader import Matrix
 from dgex.data.genes import align
-from dgex.data.matrix import Matrix
 from dgex.data.normalise import Moments, standardise
 from dgex.data.preprocess import Preprocessor, Ties
 from dgex.data.scan import log2_of, scan

@@ -16,8 +16,9 @@ from dgex.data.compendium import Compendium
 from dgex.data.dataset import Dataset, write_index, write_set_genes
 from dgex.data.duplicates import near_duplicates
 from dgex.data.external import orientation_of, write_external
+from dgex.data.formats.reader import Matrix
 from dgex.data.genes import Alignment
-from dgex.data.matrix import Matrix, open_matrix
+from dgex.data.matrix import open_matrix
 from dgex.data.preprocess import Preprocessor
 from dgex.data.record import Record
 from dgex.data.samples import sample_table, split_profiles

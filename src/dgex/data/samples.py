@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from dgex.config import PanelConfig, PrepareConfig
-from dgex.data.matrix import Matrix
+from dgex.data.formats.reader import Matrix
 from dgex.data.record import Record
 from dgex.data.split import SPLITS, given_split, grouped_split, random_split
 from dgex.data.tables import read_table

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from dgex import progress
-from dgex.data.matrix import Matrix
+from dgex.data.formats.reader import Matrix
 from dgex.errors import DataError, name_list
 
 LINEAR_ABOVE = 50.0

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from dgex.data.checks import clean_table, content_kind, matrix_ending, refuse_infinite
+from dgex.data.formats.checks import clean_table, content_kind, matrix_ending, refuse_infinite
 from dgex.errors import DataError
 
 

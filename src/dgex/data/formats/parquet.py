@@ -18,16 +18,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from dgex.data.checks import content_kind
-from dgex.data.matrix import BLOCK_BYTES, Matrix
-from dgex.data.orientation import (
+from dgex.data.formats.checks import content_kind
+from dgex.data.formats.orientation import (
     ANNOTATIONS,
     GENES_BY_SAMPLES,
     SAMPLES_BY_GENES,
     choose_orientation,
 )
-from dgex.data.spool import Spool, SpooledMatrix
-from dgex.data.writer import MatrixWriter
+from dgex.data.formats.reader import BLOCK_BYTES, Matrix
+from dgex.data.formats.spool import Spool, SpooledMatrix
+from dgex.data.formats.writer import MatrixWriter
 from dgex.errors import DataError, UsageError, name_list
 
 log = logging.getLogger("dgex")

@@ -12,8 +12,8 @@ import h5py
 import numpy as np
 import pandas as pd
 
-from dgex.data.checks import content_kind
-from dgex.data.journal import Journal
+from dgex.data.formats.checks import content_kind
+from dgex.data.formats.journal import Journal
 from dgex.errors import DataError, UsageError
 
 log = logging.getLogger("dgex")

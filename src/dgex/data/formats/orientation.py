@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from dgex.data.cells import looks_numeric
+from dgex.data.formats.cells import looks_numeric
 
 log = logging.getLogger("dgex")
 

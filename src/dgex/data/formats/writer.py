@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 import pandas as pd
 
-from dgex.data.checks import clean_table, refuse_infinite
-from dgex.data.journal import Journal
+from dgex.data.formats.checks import clean_table, refuse_infinite
+from dgex.data.formats.journal import Journal
 from dgex.errors import DataError, UsageError
 from dgex.files import refuse_existing, whole_file
 
 if TYPE_CHECKING:
-    from dgex.data.hdf5 import Hdf5Output
+    from dgex.data.formats.hdf5 import Hdf5Output
 
 
 class MatrixWriter(ABC):

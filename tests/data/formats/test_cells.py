@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from dgex.data.cells import (
+from dgex.data.formats.cells import (
     infer_column,
     looks_numeric,
     metadata_cells,

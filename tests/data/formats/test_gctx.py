@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dgex.data.gctx import GctxMatrix
+from dgex.data.formats.gctx import GctxMatrix
 from dgex.data.matrix import create_matrix, open_matrix
 from dgex.errors import DataError, UsageError
 

@@ -19,7 +19,7 @@ from typing import IO, Any, cast
 import numpy as np
 import pandas as pd
 
-from dgex.data.checks import content_kind
+from dgex.data.formats.checks import content_kind
 from dgex.errors import DataError, name_list
 
 CHUNK_BYTES = 8 * 2**20

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dgex.data.journal import Journal
+from dgex.data.formats.journal import Journal
 from dgex.errors import UsageError
 
 

@@ -11,11 +11,11 @@ import h5py
 import numpy as np
 import pandas as pd
 
-from dgex.data.checks import block_dtype
-from dgex.data.hdf5 import Hdf5Output, RowReader, field_names, is_number_matrix, open_hdf5
-from dgex.data.matrix import BLOCK_BYTES, Matrix
-from dgex.data.spool import Spool, SpooledMatrix
-from dgex.data.writer import MatrixWriter
+from dgex.data.formats.checks import block_dtype
+from dgex.data.formats.hdf5 import Hdf5Output, RowReader, field_names, is_number_matrix, open_hdf5
+from dgex.data.formats.reader import BLOCK_BYTES, Matrix
+from dgex.data.formats.spool import Spool, SpooledMatrix
+from dgex.data.formats.writer import MatrixWriter
 from dgex.errors import DataError, UsageError
 
 if TYPE_CHECKING:

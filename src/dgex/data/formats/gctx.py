@@ -16,9 +16,9 @@ import h5py
 import numpy as np
 import pandas as pd
 
-from dgex.data.hdf5 import Hdf5Output, RowReader, field_names, is_number_matrix, open_hdf5
-from dgex.data.matrix import Matrix
-from dgex.data.writer import MatrixWriter
+from dgex.data.formats.hdf5 import Hdf5Output, RowReader, field_names, is_number_matrix, open_hdf5
+from dgex.data.formats.reader import Matrix
+from dgex.data.formats.writer import MatrixWriter
 from dgex.errors import DataError
 
 MATRIX = "/0/DATA/0/matrix"

@@ -51,8 +51,8 @@ def test_text_and_known_names_describe_rows(tmp_path):
 
 
 def test_many_row_groups(tmp_path, monkeypatch):
-    monkeypatch.setattr("dgex.data.parquet.BLOCK_BYTES", 100)
-    monkeypatch.setattr("dgex.data.parquet.READ_BYTES", 100)
+    monkeypatch.setattr("dgex.data.formats.parquet.BLOCK_BYTES", 100)
+    monkeypatch.setattr("dgex.data.formats.parquet.READ_BYTES", 100)
     x = np.random.default_rng(0).random((30, 4))
     obs = pd.DataFrame({"age": range(30)}, index=[f"s{i}" for i in range(30)])
     var = pd.DataFrame(index=list("abcd"))

@@ -8,7 +8,7 @@ from pathlib import Path
 import h5py
 import pytest
 
-from dgex.data.orientation import choose_orientation, gene_share, is_annotation
+from dgex.data.formats.orientation import choose_orientation, gene_share, is_annotation
 
 
 @pytest.mark.parametrize(

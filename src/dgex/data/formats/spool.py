@@ -13,7 +13,7 @@ from typing import IO, Any
 import numpy as np
 import pandas as pd
 
-from dgex.data.matrix import Matrix
+from dgex.data.formats.reader import Matrix
 from dgex.errors import DataError, UsageError
 
 MEMORY_BYTES = 128 * 2**20

@@ -13,7 +13,7 @@ import scipy.sparse
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dgex.data import h5ad as h5ad_module
+from dgex.data.formats import h5ad as h5ad_module
 from dgex.data.matrix import create_matrix, open_matrix
 from dgex.errors import DataError, UsageError
 

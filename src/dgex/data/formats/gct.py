@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from dgex.data.cells import (
+from dgex.data.formats.cells import (
     LineReader,
     TextOutput,
     block_lines,
@@ -28,9 +28,9 @@ from dgex.data.cells import (
     row_table,
     split_line,
 )
-from dgex.data.matrix import Matrix
-from dgex.data.spool import Spool, SpooledMatrix
-from dgex.data.writer import MatrixWriter
+from dgex.data.formats.reader import Matrix
+from dgex.data.formats.spool import Spool, SpooledMatrix
+from dgex.data.formats.writer import MatrixWriter
 from dgex.errors import DataError, UsageError, name_list
 
 log = logging.getLogger("dgex")

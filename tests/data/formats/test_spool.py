@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dgex.data import spool as spool_module
-from dgex.data.spool import Spool
+from dgex.data.formats import spool as spool_module
+from dgex.data.formats.spool import Spool
 from dgex.errors import DataError, UsageError
 
 

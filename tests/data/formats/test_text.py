@@ -119,7 +119,7 @@ def test_missing_cells_and_trailing_delimiters(tmp_path):
 
 
 def test_an_error_late_in_a_long_file_names_its_line_and_cell(tmp_path, monkeypatch):
-    monkeypatch.setattr("dgex.data.cells.CHUNK_BYTES", 300)
+    monkeypatch.setattr("dgex.data.formats.cells.CHUNK_BYTES", 300)
     lines = [f"g{i}_at\t{i}\t{i}.5" for i in range(500)]
     text = "gene\ts1\ts2\n" + "\n".join(lines) + "\n"
     with opened(tmp_path, text) as m:
@@ -194,9 +194,9 @@ def test_numbers_that_describe_are_not_written_as_data(tmp_path):
 
 def test_the_temporary_file_is_closed_after_an_error(tmp_path, monkeypatch):
     # An open file would be a ResourceWarning, which is an error in these tests.
-    monkeypatch.setattr("dgex.data.spool.MEMORY_BYTES", 0)
-    monkeypatch.setattr("dgex.data.spool.SLAB_BYTES", 8)
-    monkeypatch.setattr("dgex.data.cells.CHUNK_BYTES", 10)
+    monkeypatch.setattr("dgex.data.formats.spool.MEMORY_BYTES", 0)
+    monkeypatch.setattr("dgex.data.formats.spool.SLAB_BYTES", 8)
+    monkeypatch.setattr("dgex.data.formats.cells.CHUNK_BYTES", 10)
     with pytest.raises(DataError, match="holds 'x'"):
         opened(tmp_path, GENES.replace("6", "x"))
 

@@ -9,10 +9,10 @@ from typing import IO
 import numpy as np
 import pandas as pd
 
-from dgex.data.cells import refuse_line_ends
-from dgex.data.checks import content_kind
-from dgex.data.matrix import Matrix
-from dgex.data.writer import MatrixWriter
+from dgex.data.formats.cells import refuse_line_ends
+from dgex.data.formats.checks import content_kind
+from dgex.data.formats.reader import Matrix
+from dgex.data.formats.writer import MatrixWriter
 from dgex.errors import DataError, name_list
 
 log = logging.getLogger("dgex")

@@ -1,0 +1,1 @@
+"""One format each: reading and writing matrices, behind `dgex.data.matrix`."""
