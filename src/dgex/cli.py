@@ -19,6 +19,7 @@ from dgex.config import (
     PanelConfig,
     PredictConfig,
     PrepareConfig,
+    SimulateConfig,
     TrainConfig,
 )
 from dgex.errors import DgexError, UsageError
@@ -279,6 +280,30 @@ def info(path: Path, /, *, orientation: Orientation | None = None) -> None:
     width = max(len(name) for name, _ in lines)
     for name, value in lines:
         print(f"{name:<{width}}  {value}")
+
+
+@app.command(sort_key=10)
+def simulate(
+    *,
+    out: Path,
+    compendium: Annotated[Path | None, Parameter(name="--from")] = None,
+    maps: Path | None = None,
+    config: Annotated[SimulateConfig, Flat] = SimulateConfig(),
+) -> None:
+    """Write simulated profiles in the shape and layout of one of D-GEX's inputs.
+
+    Parameters
+    ----------
+    out
+        File to write: .gctx, or .txt like 1000g.
+    compendium
+        Matrix of real profiles to mix, instead of inventing genes.
+    maps
+        Folder for map_lm.txt and map_tg.txt of the invented genes.
+    """
+    from dgex.simulate import simulate as run
+
+    print(f"Simulated profiles: {run(out, compendium=compendium, maps=maps, config=config)}")
 
 
 def main() -> None:

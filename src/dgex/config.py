@@ -240,7 +240,37 @@ class PredictConfig:
     overwrite: bool = False
 
 
-Config = TypeVar("Config", PrepareConfig, PanelConfig, TrainConfig, EvaluateConfig, PredictConfig)
+@dataclass(frozen=True)
+class SimulateConfig:
+    """How profiles are simulated.
+
+    Attributes
+    ----------
+    like
+        Which input of D-GEX to write the like of: GEO arrays, GTEx, 1000 Genomes or L1000.
+    profiles
+        Number of profiles; that of the original where not given.
+    seed
+        Seed of the profiles; the invented genes are always the same.
+    overwrite
+        Replace the outputs where they exist.
+    """
+
+    like: Literal["geo", "gtex", "1000g", "l1000"] = "geo"
+    profiles: int | None = None
+    seed: int = 0
+    overwrite: bool = False
+
+
+Config = TypeVar(
+    "Config",
+    PrepareConfig,
+    PanelConfig,
+    TrainConfig,
+    EvaluateConfig,
+    PredictConfig,
+    SimulateConfig,
+)
 
 
 def with_options(config: Config, options: dict[str, Any]) -> Config:

@@ -15,6 +15,7 @@ from dgex.data.formats.checks import matrix_ending
 from dgex.data.incoming import Incoming
 from dgex.data.matrix import open_matrix
 from dgex.data.preprocess import Preprocessor
+from dgex.data.record import note_simulated
 from dgex.errors import DataError
 
 if TYPE_CHECKING:
@@ -91,6 +92,7 @@ def write_external(
             f"{name}: {n} profiles, {present_l.sum()} of {n_landmarks} landmarks and "
             f"{present_t.sum()} of {len(present_t)} targets found by {found.column} ({found.kind})."
         )
+        note_simulated(matrix.obs, matrix.path, note)
         folder.mkdir(parents=True)
         with (
             RowFile(folder / "x_nl.npy", n, n_landmarks) as x_file,

@@ -20,7 +20,7 @@ from dgex.data.formats.reader import Matrix
 from dgex.data.genes import Alignment
 from dgex.data.matrix import open_matrix
 from dgex.data.preprocess import Preprocessor
-from dgex.data.record import Record
+from dgex.data.record import Record, note_simulated
 from dgex.data.samples import sample_table, split_profiles
 from dgex.data.scan import Scan, Transform, choose_scale, scan
 from dgex.data.split import SPLITS
@@ -98,6 +98,7 @@ def prepare(
         obs = sample_table(matrix, config)
         n, g = matrix.shape
         record.note(f"{matrix.path}: {n} profiles, {g} genes or probe sets ({matrix.format}).")
+        note_simulated(obs, matrix.path, record.note)
         genes, alignment, n_landmarks = choose_genes(matrix, landmarks, targets, config, record)
         found = scan(matrix)
         genes, alignment, n_landmarks = refuse_constant(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,30 @@ from typing import Any
 import pandas as pd
 
 log = logging.getLogger("dgex")
+
+SIMULATED_ID = "simulated-"
+"""How the id of every profile of ``dgex simulate`` begins: text has no room for more."""
+_SIMULATED_NOTE = "Simulated profiles: "
+
+
+def note_simulated(obs: pd.DataFrame, source: object, note: Callable[[str], None]) -> None:
+    """Take a note where profiles come from ``dgex simulate``, by their table or their ids.
+
+    Examples
+    --------
+    >>> note_simulated(pd.DataFrame(index=["simulated-geo-0000001", "GSM1"]), "x.gctx", print)
+    Simulated profiles: 1 of 2 in x.gctx are from dgex simulate.
+    """
+    by_id = obs.index.astype(str).str.startswith(SIMULATED_ID)
+    column = obs.get("simulated", pd.Series("", obs.index)).fillna("").astype(str)
+    n_simulated = int((by_id | column.str.startswith("dgex simulate")).sum())
+    if n_simulated:
+        note(f"{_SIMULATED_NOTE}{n_simulated} of {len(obs)} in {source} are from dgex simulate.")
+
+
+def is_simulated(notes: Iterable[str]) -> bool:
+    """Whether the notes of a Dataset or an evaluation say that profiles are simulated."""
+    return any(note.startswith(_SIMULATED_NOTE) for note in notes)
 
 
 @dataclass

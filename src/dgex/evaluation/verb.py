@@ -12,6 +12,7 @@ import pandas as pd
 
 from dgex.config import EvaluateConfig, with_options
 from dgex.data.dataset import Dataset
+from dgex.data.record import is_simulated
 from dgex.errors import UsageError, name_list
 from dgex.evaluation.evaluate import Evaluation, evaluate_models
 from dgex.evaluation.report import save_figures, write_report
@@ -146,10 +147,11 @@ def _write(
     figures: Mapping[str, Figure] | None,
 ) -> None:
     info = evaluation.info
+    simulated = is_simulated(info["notes"]) and "SIMULATED" not in info["title"]
     write_report(
         evaluation,
         path,
-        title=info["title"],
+        title=f"SIMULATED profiles. {info['title']}" if simulated else info["title"],
         figures=figures,
         training_logs=logs,
         run=info["run"],
