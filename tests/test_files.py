@@ -235,6 +235,14 @@ def test_a_full_disk_is_one_line_that_names_the_output(
     assert names(tmp_path) == []
 
 
+def test_a_full_disk_is_told_whatever_the_library_calls_it(tmp_path: Path) -> None:
+    """safetensors has an error of its own, with the system's inside its message."""
+    with pytest.raises(DataError, match="The disk is full"), whole_directory(tmp_path / "out"):
+        raise RuntimeError("I/O error: No space left on device (os error 28)")
+    with pytest.raises(RuntimeError, match="other"), whole_directory(tmp_path / "out"):
+        raise RuntimeError("other")
+
+
 def test_other_system_errors_are_not_called_a_full_disk(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError), disk_errors(tmp_path):
         (tmp_path / "absent").read_text()
@@ -321,6 +329,70 @@ def test_refuse_existing_says_nothing_where_all_is_well(tmp_path: Path) -> None:
     (tmp_path / "old").write_text("")
     refuse_existing(tmp_path / "old", overwrite=True)
     assert names(tmp_path) == ["old"]
+
+
+def test_an_input_is_never_replaced(tmp_path: Path) -> None:
+    folder = made_by_dgex(tmp_path / "runs")
+    refuse_existing(tmp_path / "new", overwrite=True, inputs=[folder, None, "absent"])
+    (tmp_path / "link").symlink_to(folder / "model")
+    for out, source in [
+        (folder, folder),
+        (folder, folder / "model"),
+        (folder, str(tmp_path / "runs" / ".." / "runs" / "model")),
+        (tmp_path / "link", folder / "model"),
+        (folder / "model", tmp_path / "link"),
+    ]:
+        with pytest.raises(UsageError, match="is to be read"):
+            refuse_existing(out, overwrite=True, inputs=[source])
+    refuse_existing(tmp_path / "run", overwrite=True, inputs=[folder])
+    refuse_existing(folder / "inner", overwrite=True, inputs=[folder])
+
+
+def test_a_folder_does_not_take_the_place_of_a_file(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    with (
+        pytest.raises(UsageError, match="is a file"),
+        whole_directory(tmp_path / "notes.txt", overwrite=True),
+    ):
+        pytest.fail("must not come here")
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("maker", [whole_file, whole_directory])
+def test_what_another_process_writes_is_left_to_it(tmp_path: Path, maker: object) -> None:
+    path = tmp_path / "out"
+    code = f"""
+        from pathlib import Path
+        from dgex.files import {maker.__name__}
+        with {maker.__name__}(Path({str(path)!r})) as partial:
+            content = partial if {maker is whole_file} else partial / "a"
+            content.write_text("first")
+            print("begun", flush=True)
+            input()
+        """
+    other = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert other.stdin is not None
+    assert other.stdout is not None
+    assert other.stdout.readline() == "begun\n"
+    with pytest.raises(UsageError, match="written by another dgex"), maker(path, overwrite=True):  # type: ignore[operator]
+        pytest.fail("must not come here")
+    other.communicate("go on\n")
+    assert other.returncode == 0
+    content = path if maker is whole_file else path / "a"
+    assert content.read_text() == "first"
+    assert names(tmp_path) == [p for p in ("out", "out/a") if (tmp_path / p).exists()]
+
+
+def test_the_lock_of_a_killed_process_does_not_matter(tmp_path: Path) -> None:
+    (tmp_path / "a.partial.lock").touch()
+    with whole_file(tmp_path / "a") as partial:
+        partial.write_text("a")
+    assert names(tmp_path) == ["a"]
 
 
 def test_sha256_is_that_of_the_bytes(tmp_path: Path) -> None:

@@ -221,3 +221,46 @@ def test_an_interrupted_output_is_gone_on_with(model, tmp_path, monkeypatch, end
         dgex.predict(bundle.path, plate, tmp_path / f"z.{ending}", resume=True)
     with pytest.raises(UsageError, match="GCTX and h5ad"):
         dgex.predict(bundle.path, plate, tmp_path / "z.tsv", resume=True)
+
+
+def test_an_input_is_never_replaced(model, tmp_path):
+    bundle, _ = model
+    plate = tmp_path / "plate.h5ad"
+    make_profiles(n=5).write_h5ad(plate)
+    before = plate.read_bytes()
+    with pytest.raises(UsageError, match="is to be read"):
+        dgex.predict(bundle, plate, plate, overwrite=True)
+    assert plate.read_bytes() == before
+
+
+@pytest.mark.parametrize("rows", [0, 10])
+def test_what_is_left_of_an_interrupted_output(model, tmp_path, monkeypatch, rows):
+    """What has no rows yet is of no use to --resume; nothing has a run.toml before it is whole."""
+    bundle, _ = model
+    monkeypatch.setattr("dgex.data.formats.reader.BLOCK_BYTES", 8 * 6 * 10)
+    infer = bundle.model.predict
+    done = []
+
+    def interrupted(self, x_nl):
+        if len(done) * 10 == rows:
+            raise KeyboardInterrupt
+        done.append(len(x_nl))
+        return infer(x_nl)
+
+    monkeypatch.setattr(type(bundle.model), "predict", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        dgex.predict(bundle, make_profiles(n=45)[:, :6].copy(), tmp_path / "y.gctx")
+    left = sorted(path.name for path in tmp_path.iterdir())
+    assert left == (["y.gctx.partial", "y.gctx.partial.json"] if rows else [])
+
+
+def test_run_toml_is_ready_when_the_profiles_are(model, tmp_path, monkeypatch):
+    bundle, _ = model
+
+    def interrupted(*args, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("dgex.inference.write_run", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        dgex.predict(bundle, make_profiles(n=5), tmp_path / "y.tsv")
+    assert list(tmp_path.iterdir()) == []

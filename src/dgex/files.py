@@ -8,15 +8,20 @@ import hashlib
 import json
 import os
 import shutil
+import sys
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from dgex.errors import DataError, DgexError, UsageError
 
+if sys.platform != "win32":
+    import fcntl
+
 PARTIAL_SUFFIX = ".partial"
 _REPLACED_SUFFIX = ".replaced"
+_LOCK_SUFFIX = ".partial.lock"
 
 _DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -39,14 +44,16 @@ def disk_errors(path: Path) -> Iterator[None]:
         yield
     except DgexError:
         raise
-    except OSError as error:
-        # HDF5 reports the system's error only inside its message.
-        text = str(error)
-        if error.errno in _DISK_FULL or any(os.strerror(code) in text for code in _DISK_FULL):
+    except Exception as error:
+        # HDF5 and safetensors report the system's error only inside their messages.
+        text, code = str(error), getattr(error, "errno", None)
+        if code in _DISK_FULL or any(os.strerror(full) in text for full in _DISK_FULL):
             raise DataError(
                 f"The disk is full: {path} could not be written and nothing of it was kept. "
                 "Free some space or choose another --out."
             ) from error
+        if not isinstance(error, OSError):
+            raise
         if isinstance(error, PermissionError) or error.errno == errno.EROFS:
             where = path if error.filename is None else error.filename
             raise DataError(
@@ -58,14 +65,20 @@ def disk_errors(path: Path) -> Iterator[None]:
         raise
 
 
-def refuse_existing(path: Path, overwrite: bool) -> None:
+def refuse_existing(path: Path, overwrite: bool, inputs: Iterable[object] = ()) -> None:
     """Raise UsageError where `path` may not be written or replaced.
 
-    It exists and `overwrite` is false; its folder is a file; or it is a folder that dgex did not
-    make (it holds no ``run.toml``), which is never deleted.
+    It exists and `overwrite` is false; its folder is a file; it is a folder that dgex did not
+    make (it holds no ``run.toml``), which is never deleted; or it is, or holds, one of the files
+    and folders among `inputs`.
     """
     _beside(path, "")
     with disk_errors(path):
+        for source in inputs:
+            if isinstance(source, (str, Path)) and _holds(path, Path(source)):
+                raise UsageError(
+                    f"{path} is to be read ({source}), so it is not replaced. Choose another --out."
+                )
         for parent in path.parents:
             if parent.exists() and not parent.is_dir():
                 raise UsageError(
@@ -80,6 +93,30 @@ def refuse_existing(path: Path, overwrite: bool) -> None:
             )
 
 
+def _holds(path: Path, source: Path) -> bool:
+    return source.exists() and source.resolve().is_relative_to(path.resolve())
+
+
+@contextlib.contextmanager
+def _only_writer(path: Path) -> Iterator[None]:
+    """Refuse to write what another process is writing: both would write the same partial file."""
+    if sys.platform == "win32":
+        yield
+        return
+    lock = _beside(path, _LOCK_SUFFIX)
+    with open(lock, "ab") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UsageError(
+                f"{path} is being written by another dgex. Wait for it, or choose another --out."
+            ) from None
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)
+
+
 @contextlib.contextmanager
 def whole_file(path: Path, *, overwrite: bool = True, keep_partial: bool = False) -> Iterator[Path]:
     """Yield a temporary name beside `path`, renamed to it on success.
@@ -90,7 +127,7 @@ def whole_file(path: Path, *, overwrite: bool = True, keep_partial: bool = False
     Raises
     ------
     UsageError
-        `path` exists and `overwrite` is false, or it is a folder.
+        `path` exists and `overwrite` is false, it is a folder, or another process writes it.
     DataError
         The disk is full, or the folder may not be written.
     """
@@ -101,12 +138,13 @@ def whole_file(path: Path, *, overwrite: bool = True, keep_partial: bool = False
     partial = partial_path(path)
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            yield partial
-            os.replace(partial, path)
-        finally:
-            if not keep_partial:
-                partial.unlink(missing_ok=True)
+        with _only_writer(path):
+            try:
+                yield partial
+                os.replace(partial, path)
+            finally:
+                if not keep_partial:
+                    partial.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -121,23 +159,28 @@ def whole_directory(
     Raises
     ------
     UsageError
-        `path` exists and `overwrite` is false, or it is a folder that dgex did not make.
+        `path` exists and `overwrite` is false, it is a file or a folder that dgex did not make,
+        or another process writes it.
     DataError
         The disk is full, or the folder may not be written.
     """
     path = Path(path)
     refuse_existing(path, overwrite)
+    if path.is_file():
+        raise UsageError(f"{path} is a file; a folder cannot take its place. Choose another --out.")
     partial = partial_path(path)
     with disk_errors(path):
-        if not keep_partial:
-            shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True, exist_ok=True)
-        try:
-            yield partial
-            _swap_in(partial, path)
-        finally:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _only_writer(path):
             if not keep_partial:
                 shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir(exist_ok=True)
+            try:
+                yield partial
+                _swap_in(partial, path)
+            finally:
+                if not keep_partial:
+                    shutil.rmtree(partial, ignore_errors=True)
 
 
 def _swap_in(partial: Path, path: Path) -> None:

@@ -23,7 +23,7 @@ from dgex.data.incoming import Incoming
 from dgex.data.matrix import create_matrix, open_matrix
 from dgex.data.preprocess import Preprocessor, Ties
 from dgex.errors import DataError, UsageError
-from dgex.files import refuse_existing, sha256_of
+from dgex.files import refuse_existing, sha256_of, whole_file
 from dgex.models.bundle import Bundle
 from dgex.provenance import write_run
 
@@ -103,7 +103,7 @@ def predict(
     config = with_options(config or PredictConfig(), options)
     if out is not None:
         out = Path(out)
-        refuse_existing(out, config.overwrite)
+        refuse_existing(out, config.overwrite, [profiles])
         if matrix_ending(out) is None:
             raise UsageError(
                 f"{out}: name a .gctx, .gct, .h5ad, .tsv, .csv, .parquet or .npy file."
@@ -128,22 +128,22 @@ def predict(
             blocks = _output_blocks(bundle, incoming, config)
             return _as_anndata(blocks, matrix.obs, var, plan, notes)
         key = _resume_key(matrix, bundle, config, out)
-        with create_matrix(
-            out, matrix.obs, var, overwrite=config.overwrite, resume_key=key
-        ) as writer:
+        # Its hashes take time, so it is ready before the profiles get their name.
+        run_file = out.with_name(out.name + ".run.toml")
+        with (
+            whole_file(run_file) as run_partial,
+            create_matrix(
+                out, matrix.obs, var, overwrite=config.overwrite, resume_key=key
+            ) as writer,
+        ):
             if writer.rows_done:
                 log.info("Going on after %d profiles.", writer.rows_done)
             for start, y_bg in _output_blocks(bundle, incoming, config, writer.rows_done):
                 writer.write(y_bg)
                 progress.report("inferring", start + len(y_bg), matrix.shape[0])
-    inputs = {"model": bundle.path, "profiles": profiles}
-    write_run(
-        out.with_name(out.name + ".run.toml"),
-        "predict",
-        config,
-        inputs,
-        resolved={**dataclasses.asdict(plan), "notes": notes},
-    )
+            inputs = {"model": bundle.path, "profiles": profiles}
+            resolved = {**dataclasses.asdict(plan), "notes": notes}
+            write_run(run_partial, "predict", config, inputs, resolved=resolved)
     return out
 
 

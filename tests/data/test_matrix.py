@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import h5py
@@ -395,6 +396,34 @@ def test_a_full_disk_leaves_nothing(tmp_path):
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("ending", ["gctx", "h5ad"])
+@pytest.mark.parametrize("room", [0, 500, 3_000, 9_000, 20_000, 60_000])
+def test_a_disk_that_is_full_from_the_start_leaves_nothing(tmp_path, room, ending):
+    """HDF5 goes to and fro in the file, and what is buffered may fail wherever it goes."""
+    code = f"""
+        import resource
+        import pandas as pd
+        from dgex.data.matrix import create_matrix
+        from dgex.errors import DataError
+        obs = pd.DataFrame(index=[f"sample{{i}}" for i in range(3000)])
+        var = pd.DataFrame(index=[f"gene{{i}}" for i in range(3000)])
+        resource.setrlimit(resource.RLIMIT_FSIZE, ({room}, resource.RLIM_INFINITY))
+        try:
+            with create_matrix({str(tmp_path / "a")!r} + ".{ending}", obs, var, resume_key="k"):
+                raise SystemExit("begun beyond the limit")
+        except DataError as error:
+            assert "disk is full" in str(error), str(error)
+        """
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", textwrap.dedent(code)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert list(tmp_path.iterdir()) == []
 
 
 PEAK = """

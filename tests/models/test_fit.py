@@ -10,6 +10,7 @@ import dgex.progress
 from dgex.config import TrainConfig
 from dgex.data.dataset import Dataset
 from dgex.errors import DataError, UsageError
+from dgex.files import whole_directory
 from dgex.models import bundle as bundle_module
 from dgex.models.bundle import Bundle
 from dgex.models.fit import train
@@ -170,3 +171,12 @@ def test_an_interrupted_net_can_be_started_again(dataset, tmp_path, interrupt):
 def test_interrupted_in_the_first_epoch_leaves_nothing(tmp_path, interrupt):
     interrupt(0)
     assert [path.name for path in tmp_path.iterdir()] == ["data"]
+
+
+def test_a_training_under_way_is_left_to_its_process(dataset, tmp_path):
+    out = tmp_path / "model"
+    with whole_directory(out, keep_partial=True) as folder:
+        (folder / "begun").touch()
+        with pytest.raises(UsageError, match="written by another dgex"):
+            train(dataset, out, **NET, overwrite=True)
+        assert (folder / "begun").exists()

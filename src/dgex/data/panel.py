@@ -73,9 +73,10 @@ def panel(
     """
     config = with_options(config or PanelConfig(), options)
     out = Path(out)
+    read = [expression, config.obs, config.split]
+    refuse_existing(out, config.overwrite, read)
     split_out = out.with_suffix(".split.tsv")
-    for path in (out, split_out):
-        refuse_existing(path, config.overwrite)
+    refuse_existing(split_out, config.overwrite, read)
     with open_matrix(expression, orientation=config.orientation) as matrix:
         record = Record()
         split_n = split_profiles(sample_table(matrix, config), config, record)
@@ -95,10 +96,12 @@ def panel(
             f"{len(table)} landmarks chosen of {len(gene_ids)} genes on {len(rows)} profiles."
         )
         splits = pd.DataFrame({"split": split_n}, index=matrix.obs.index)
-    with whole_file(out, overwrite=config.overwrite) as partial:
+    with (
+        whole_file(out, overwrite=config.overwrite) as partial,
+        whole_file(split_out, overwrite=config.overwrite) as split_partial,
+    ):
         table.to_csv(partial, sep="\t")
-    with whole_file(split_out, overwrite=config.overwrite) as partial:
-        splits[splits["split"] != ""].to_csv(partial, sep="\t")
+        splits[splits["split"] != ""].to_csv(split_partial, sep="\t")
     log.info("Use them with: dgex prepare … --landmarks %s --split %s", out, split_out)
     return table
 

@@ -90,7 +90,8 @@ def prepare(
     config = with_options(config or PrepareConfig(), options)
     external = dict(external or {})
     out = Path(out)
-    refuse_existing(out, config.overwrite)
+    read = [expression, landmarks, targets, *external.values(), config.obs, config.split]
+    refuse_existing(out, config.overwrite, read)
     _check_options(config, [expression, *external.values()])
     _check_external(external)
     record = Record()

@@ -68,9 +68,10 @@ def evaluate(
     """
     config = with_options(config or EvaluateConfig(), options)
     out = Path(out)
-    refuse_existing(out, config.overwrite)
     dataset = Dataset.open(dataset)
     bundles = _named_bundles(models)
+    read = [dataset.path, *(bundle.path for bundle in bundles.values())]
+    refuse_existing(out, config.overwrite, read)
     notes = list(dataset.notes)
     for name, bundle in bundles.items():
         _check_genes(name, bundle, dataset)

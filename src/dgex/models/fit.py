@@ -67,8 +67,8 @@ def train(
     config = with_options(config or TrainConfig(), options)
     out = Path(out)
     _check_options(config)
-    refuse_existing(out, config.overwrite)
     dataset = Dataset.open(dataset)
+    refuse_existing(out, config.overwrite, [dataset.path])
     _check_dataset(config, dataset)
     if config.model == "dgex":
         _train_net(dataset, out, config)
@@ -87,28 +87,29 @@ def _train_net(dataset: Dataset, out: Path, config: TrainConfig) -> None:
     checkpoint = partial / CHECKPOINT_FILE
     if config.resume and not checkpoint.is_file():
         raise UsageError(f"There is no interrupted training at {partial}. Leave out --resume.")
-    if not config.resume:
-        if checkpoint.is_file() and not config.overwrite:
-            raise UsageError(
-                f"{partial} holds an interrupted training. Pass --resume to go on with it, or "
-                "--overwrite to start again."
-            )
-        shutil.rmtree(partial, ignore_errors=True)
+    if checkpoint.is_file() and not config.resume and not config.overwrite:
+        raise UsageError(
+            f"{partial} holds an interrupted training. Pass --resume to go on with it, or "
+            "--overwrite to start again."
+        )
 
     # Here and not above, so that the other kinds of model do without torch.
     from dgex.models.dgex_net import net_settings
     from dgex.models.train import DivergedError, train_net
 
-    try:
-        with whole_directory(out, overwrite=config.overwrite, keep_partial=True) as folder:
+    with whole_directory(out, overwrite=config.overwrite, keep_partial=True) as folder:
+        if not config.resume:
+            shutil.rmtree(folder)
+            folder.mkdir()
+        try:
             trained = train_net(dataset, config, folder)
             write_bundle(folder, dataset, config, net_settings(config), trained.best, trained.log)
-    except BaseException as error:
-        if isinstance(error, DivergedError) or not checkpoint.is_file():
-            shutil.rmtree(partial, ignore_errors=True)
-        else:
-            log.warning("Training stopped; %s keeps a checkpoint for --resume.", partial)
-        raise
+        except BaseException as error:
+            if isinstance(error, DivergedError) or not checkpoint.is_file():
+                shutil.rmtree(folder, ignore_errors=True)
+            else:
+                log.warning("Training stopped; %s keeps a checkpoint for --resume.", folder)
+            raise
 
 
 def _check_options(config: TrainConfig) -> None:

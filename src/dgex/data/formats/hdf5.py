@@ -197,16 +197,19 @@ class Hdf5Output:
     # What h5py asks of a file object.
 
     def seek(self, place: int, whence: int = 0) -> int:
-        """Go to a place in the file."""
-        return self._raw.seek(place, whence)
+        """Go to a place in the file, or pretend to: on the way a buffer may go to a full disk."""
+        self._try(lambda: self._raw.seek(place, whence))
+        return place
 
     def tell(self) -> int:
         """Tell the place in the file."""
         return self._raw.tell()
 
     def read(self, size: int = -1) -> bytes:
-        """Read from the place in the file."""
-        return self._raw.read(size)
+        """Read from the place in the file; after an error there is nothing."""
+        content: list[bytes] = []
+        self._try(lambda: content.append(self._raw.read(size)))
+        return b"".join(content)
 
     def readinto(self, buffer: memoryview) -> int:
         """Read; what was written only in pretence reads as zeros."""

@@ -136,10 +136,12 @@ class MatrixWriter(ABC):
                         f"{self.path} was not kept: {self._written} of {len(self.obs)} rows came."
                     )
                 self._finish()
-            except Exception:
-                # Only what was interrupted is worth going on with.
-                self._close()
-                if self.journal is not None:
+            except BaseException as error:
+                # Only what was interrupted after some rows is worth going on with.
+                with contextlib.suppress(OSError):
+                    self._close()
+                begun = self.journal is not None and self.journal.read() is not None
+                if self.journal is not None and (isinstance(error, Exception) or not begun):
                     self.journal.remove()
                 raise
             finally:
