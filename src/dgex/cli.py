@@ -53,8 +53,8 @@ def _launch(
     Parameters
     ----------
     config
-        TOML file with an [options] table, such as the run.toml of an earlier run; options on the
-        command line win.
+        TOML file with an [options] table, such as the run.toml of an earlier run. Inputs and --out
+        are given again; options on the command line win.
     debug
         Show a traceback on errors.
     """
@@ -95,9 +95,9 @@ def panel(
     Parameters
     ----------
     expression
-        Expression matrix.
+        Expression matrix: GCTX, GCT, h5ad, TSV, CSV, parquet, npy or the 1000 Genomes text layout.
     out
-        Table of landmarks to write (TSV).
+        Table of landmarks to write (TSV); NAME.split.tsv goes beside it.
     """
     from dgex.data.panel import panel as choose
 
@@ -128,7 +128,8 @@ def prepare(
     targets
         The same for targets; all other genes by default.
     external
-        NAME=FILE, profiles of another platform or study; may be given several times.
+        NAME=FILE, profiles of another platform or study, never trained on; may be given several
+        times.
     """
     from dgex.data.prepare import prepare as run
 
@@ -196,7 +197,7 @@ def report(
     Parameters
     ----------
     evaluation
-        Folder that evaluate wrote; its report.html has the same content.
+        Folder that evaluate wrote.
     out
         HTML file to write.
     title
@@ -227,7 +228,7 @@ def predict(
     profiles
         Expression matrix: whole transcriptomes or landmarks only.
     out
-        GCTX, GCT, h5ad, TSV, CSV, parquet or npy file to write.
+        GCTX, GCT, h5ad, TSV, CSV, parquet or npy file to write; text may end in .gz.
     """
     from dgex.inference import predict as run
 
@@ -265,7 +266,7 @@ def convert(
 
 @app.command(sort_key=9)
 def info(path: Path, /, *, orientation: Orientation | None = None) -> None:
-    """Say what a file, a Dataset or a Model is.
+    """Say what a matrix file, a Dataset, a Model or an evaluation is.
 
     Parameters
     ----------
