@@ -34,12 +34,13 @@ class PrepareConfig:
     split
         Table of sample id and split (train, validation, test) to use instead of a random one.
     fractions
-        Shares of the profiles for train, validation and test.
+        Shares of the profiles for train, validation and test, as nearly as whole groups allow.
     remove_duplicates_below
         Remove the later profile of every pair closer than this Euclidean distance over all
         measured genes or probe sets; 0 keeps all.
     log2
-        Take log2(x + 1) of the values first; auto does so where they look linear.
+        Take log2(x + 1) of the values first; auto does so where they look linear (none below 0,
+        some above 50).
     drop_constant
         Drop genes that have one value in all profiles, instead of stopping.
     external_moments
@@ -88,9 +89,10 @@ class PanelConfig:
     split
         Table of sample id and split (train, validation, test) to use instead of a random one.
     fractions
-        Shares of the profiles for train, validation and test.
+        Shares of the profiles for train, validation and test, as nearly as whole groups allow.
     log2
-        Take log2(x + 1) of the values first; auto does so where they look linear.
+        Take log2(x + 1) of the values first; auto does so where they look linear (none below 0,
+        some above 50).
     orientation
         Orientation of text tables; guessed, and the guess said, where not given.
     seed
@@ -199,20 +201,23 @@ class PredictConfig:
     Attributes
     ----------
     input
-        What the profiles hold: the whole transcriptome, or landmarks only.
+        What the profiles hold: the whole transcriptome, or landmarks only. auto: whole from four
+        fifths of the Model's genes on.
     standardize
-        Landmark-only profiles: standardise each gene by the file's own moments (as D-GEX did
-        for L1000; needs several profiles) or by the training moments. Where not given: own from
-        20 profiles on.
+        Standardise each gene by the file's own moments (as D-GEX did for L1000; needs several
+        profiles) or by the training moments. Where not given: training for fewer than 20
+        profiles and for whole transcriptomes with every gene of the Model, own otherwise.
     ties
         Whole-transcriptome profiles: rank among unique values (as D-GEX does for other
-        platforms) or average rank of ties (as the training profiles were). Where not given:
-        average if every gene of the Model is measured, unique otherwise.
+        platforms; distorts values rounded to few decimals) or average rank of ties (as the
+        training profiles were). Where not given: average if every gene of the Model is measured,
+        unique otherwise.
     missing_landmarks
         Fill a landmark that the profiles lack by its training mean, or infer it from the
         landmarks that are there.
     units
-        Units of the output: z-scores, or log2 expression by the training moments.
+        Units of the output: z-scores, or log2 expression by the training moments, for measured
+        landmarks too.
     genes
         Genes of the output: landmarks then targets, or targets only.
     weights
