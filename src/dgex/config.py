@@ -148,6 +148,19 @@ class TrainConfig:
         Training profiles, drawn once, on which the training MAE is measured.
     select_on
         External set on whose MAE a second copy of the net is chosen.
+    target_range
+        Infer these targets only: START:STOP, counted from 0 in the order of the Dataset, without
+        STOP.
+    train_on
+        Learn from the training profiles, or from all of train, validation and test, which then
+        can no longer say how good the Model is. What validation chooses (a penalty) is chosen
+        before, by learning from train alone; of a net, which has all of --epochs, the last epoch
+        is kept, so take the number of epochs from the same net trained on train.
+    standardize_output
+        The Model's default for predict: every inferred gene gets mean 0 and standard deviation 1
+        over the profiles of the file.
+    dgex_files
+        Also write the seven files of the original D-GEX, their names beginning with this.
     device
         Device to train on; auto takes a GPU where there is one.
     seed
@@ -172,6 +185,10 @@ class TrainConfig:
     least_learning_rate: float = 1e-5
     monitor_profiles: int = 5000
     select_on: str | None = None
+    target_range: str | None = None
+    train_on: Literal["train", "all"] = "train"
+    standardize_output: bool = False
+    dgex_files: Path | None = None
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     seed: int = 0
     resume: bool = False
@@ -215,6 +232,10 @@ class PredictConfig:
     missing_landmarks
         Fill a landmark that the profiles lack by its training mean, or infer it from the
         landmarks that are there.
+    standardize_output
+        Give every inferred gene mean 0 and standard deviation 1 over the profiles of the file, as
+        in D-GEX's L1000 file. The profiles are then inferred twice. Where not given: as the Model
+        says.
     units
         Units of the output: z-scores, or log2 expression by the training moments, for measured
         landmarks too.
@@ -236,6 +257,7 @@ class PredictConfig:
     standardize: Moments | None = None
     ties: Literal["unique", "average"] | None = None
     missing_landmarks: Literal["mean", "infer"] = "infer"
+    standardize_output: bool | None = None
     units: Literal["standardised", "expression"] = "standardised"
     genes: Literal["all", "targets"] = "all"
     weights: str = "validation"

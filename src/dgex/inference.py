@@ -21,6 +21,7 @@ from dgex.data.formats.reader import Matrix
 from dgex.data.genes import align
 from dgex.data.incoming import Incoming
 from dgex.data.matrix import create_matrix, open_matrix
+from dgex.data.normalise import Moments
 from dgex.data.preprocess import Preprocessor, Ties
 from dgex.errors import DataError, UsageError
 from dgex.files import refuse_existing, sha256_of, whole_file
@@ -109,8 +110,11 @@ def predict(
                 f"{out}: name a .gctx, .gct, .h5ad, .tsv, .csv, .parquet or .npy file."
             )
     bundle = model if isinstance(model, Bundle) else Bundle.load(model, weights=config.weights)
+    if config.standardize_output is None:
+        config = dataclasses.replace(config, standardize_output=bundle.standardizes_output)
     preprocessor = bundle.preprocessor
     with open_matrix(profiles, orientation=config.orientation) as matrix:
+        _check_output(matrix, config)
         plan = plan_input(matrix, preprocessor, config)
         incoming = Incoming(
             matrix,
@@ -166,6 +170,21 @@ def _resume_key(matrix: Matrix, bundle: Bundle, config: PredictConfig, out: Path
     elif journal.read() is None:
         raise UsageError(f"Nothing to go on with at {journal.partial}. Leave out --resume.")
     return key
+
+
+def _check_output(matrix: Matrix, config: PredictConfig) -> None:
+    if not config.standardize_output:
+        return
+    if config.units == "expression":
+        raise UsageError(
+            "--units expression and --standardize-output exclude each other. Leave one out, or "
+            "pass --no-standardize-output where the Model asks for it."
+        )
+    if matrix.shape[0] < 2:
+        raise UsageError(
+            "--standardize-output needs at least 2 profiles; this file has one. Pass "
+            "--no-standardize-output."
+        )
 
 
 def plan_input(matrix: Matrix, preprocessor: Preprocessor, config: PredictConfig) -> Plan:
@@ -224,6 +243,11 @@ def _notes(
         notes.append(f"{incoming.n_missing} missing values set to the gene's mean.")
     units = "standardised (z-score)" if config.units == "standardised" else "log2 expression"
     notes.append(f"Output units: {units}.")
+    if config.standardize_output:
+        notes.append(
+            "Every inferred gene was given mean 0 and standard deviation 1 over these profiles "
+            "(--standardize-output)."
+        )
     return notes
 
 
@@ -247,14 +271,36 @@ def _output_blocks(
 ) -> Iterator[tuple[int, np.ndarray]]:
     """First row and output (b, genes of the output), float32."""
     preprocessor = bundle.preprocessor
+    inferred = _output_moments(bundle, incoming) if config.standardize_output else None
     n_landmarks = preprocessor.n_landmarks
-    for start, z_bg in incoming.blocks(first_row):
-        x_bl = np.ascontiguousarray(z_bg[:, :n_landmarks])
-        y_bt = bundle.model.predict(x_bl)
+    for start, x_bl, y_bt in _inferred_blocks(bundle, incoming, first_row):
+        if inferred is not None:
+            # A gene that is inferred as one value everywhere stays at 0.
+            scale_t = np.where(inferred.sd_g > 0, inferred.sd_g, 1.0)
+            y_bt = ((y_bt - inferred.mean_g) / scale_t).astype(np.float32)
         if config.units == "expression":
             x_bl = preprocessor.expression(x_bl, slice(0, n_landmarks))
-            y_bt = preprocessor.expression(y_bt, slice(n_landmarks, None))
+            y_bt = preprocessor.expression(y_bt, preprocessor.of_targets)
         yield start, y_bt if config.genes == "targets" else np.hstack([x_bl, y_bt])
+
+
+def _inferred_blocks(
+    bundle: Bundle, incoming: Incoming, first_row: int = 0
+) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+    """First row, landmarks (b, l) and inferred targets (b, t), as the model sees and gives them."""
+    n_landmarks = bundle.preprocessor.n_landmarks
+    for start, z_bg in incoming.blocks(first_row):
+        x_bl = np.ascontiguousarray(z_bg[:, :n_landmarks])
+        yield start, x_bl, bundle.model.predict(x_bl)
+
+
+def _output_moments(bundle: Bundle, incoming: Incoming) -> Moments:
+    """Moments of the inferred targets over all profiles."""
+    moments = Moments(len(bundle.preprocessor.targets))
+    for start, _, y_bt in _inferred_blocks(bundle, incoming):
+        moments.add(y_bt.astype(np.float64))
+        progress.report("measuring inferred genes", start + len(y_bt), incoming.n)
+    return moments
 
 
 def _as_anndata(

@@ -158,6 +158,7 @@ def test_info_counts(dataset):
         "n_same_gene": 3,
         "reference": "base",
         "models": {"net": "dgex", "base": "ols", "ols2": "ols"},
+        "ranked": ["net", "base", "ols2"],
         "sets": {
             "test": counts(23, 8, 0, 0),
             "gtex": counts(9, 6, 2, 1),

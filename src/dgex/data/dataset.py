@@ -10,11 +10,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -37,7 +37,7 @@ _INDEX: dict[str, Callable[[Any], Any]] = {
 
 
 class RowFile:
-    """A float32 npy file written block by block, in order.
+    """An npy file, float32 unless asked otherwise, written block by block, in order.
 
     Examples
     --------
@@ -49,14 +49,17 @@ class RowFile:
     (2, 3)
     """
 
-    def __init__(self, path: Path, n_rows: int, width: int) -> None:
+    def __init__(
+        self, path: Path, n_rows: int, width: int, dtype: Literal["<f4", "<f8"] = "<f4"
+    ) -> None:
         self._handle = open(path, "wb")  # noqa: SIM115 - closed by close()
-        header = {"descr": "<f4", "fortran_order": False, "shape": (n_rows, width)}
+        self._dtype = dtype
+        header = {"descr": dtype, "fortran_order": False, "shape": (n_rows, width)}
         np.lib.format.write_array_header_1_0(self._handle, header)
 
     def write(self, x_bw: np.ndarray) -> None:
         """Append rows, shape (b, width)."""
-        self._handle.write(np.ascontiguousarray(x_bw, dtype="<f4").data)
+        self._handle.write(np.ascontiguousarray(x_bw, dtype=self._dtype).data)
 
     def close(self) -> None:
         """Finish the file."""
@@ -85,13 +88,16 @@ class ProfileSet:
     folder
         Where its files are.
     n_landmarks, n_targets
-        Numbers of genes.
+        Numbers of genes in its files.
+    targets
+        Which of the targets in its files it holds.
     """
 
     name: str
     folder: Path
     n_landmarks: int
     n_targets: int
+    targets: slice = field(default_factory=lambda: slice(None))
 
     @cached_property
     def x_nl(self) -> np.ndarray:
@@ -101,7 +107,7 @@ class ProfileSet:
     @cached_property
     def y_nt(self) -> np.ndarray:
         """Targets, z-scores, float32 memory map of shape (n, t); 0 where not measured."""
-        return _open_array(self.folder / "y_nt.npy", self.n_targets)
+        return _open_array(self.folder / "y_nt.npy", self.n_targets)[:, self.targets]
 
     @cached_property
     def obs(self) -> pd.DataFrame:
@@ -113,6 +119,8 @@ class ProfileSet:
         """Landmarks then targets: ``gene``, ``present``, ``mean``, ``sd`` (log2 expression)."""
         table = read_table(self.folder / "genes.tsv").reset_index()
         table["present"] = table["present"] == "True"
+        targets = table.iloc[self.n_landmarks :].iloc[self.targets]
+        table = pd.concat([table.iloc[: self.n_landmarks], targets], ignore_index=True)
         return table.astype({"mean": float, "sd": float})
 
     @property

@@ -52,6 +52,8 @@ class Incoming:
         Which genes, and which landmarks among them, are in the matrix with at least one value.
     mean_g, sd_g
         Moments used for standardising, log2 expression.
+    n
+        Number of profiles.
     n_missing
         Missing values of genes that are present; they become 0, the mean.
 
@@ -72,6 +74,7 @@ class Incoming:
         id_column: str | None = None,
     ) -> None:
         self._matrix = matrix
+        self.n = matrix.shape[0]
         self._preprocessor = preprocessor
         self._ties = ties
         self._infer = missing_landmarks == "infer"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -27,20 +27,29 @@ _ARRAYS = ("reference_g", "mean_g", "sd_g", "correlation_ll")
 _RIDGE = 1.0
 
 
+def _no_genes() -> pd.DataFrame:
+    return pd.DataFrame(columns=list(KINDS), index=pd.Index([], name="gene"), dtype=object)
+
+
 @dataclass(frozen=True)
 class Preprocessor:
-    """Panel, targets, quantile reference and training moments; genes are landmarks, then targets.
+    """Panel, targets, quantile reference and training moments.
+
+    Genes are landmarks, then targets, then others.
 
     Attributes
     ----------
     landmarks, targets
         Gene tables (see `dgex.data.genes`).
     reference_g
-        Quantile reference, ascending, log2 expression, shape (g,).
+        Quantile reference, ascending, log2 expression, shape (g,); empty where only z-scores were
+        given, so that neither it nor the moments are known.
     mean_g, sd_g
         Training moments of the quantile-normalised genes, log2 expression, shape (g,).
     correlation_ll
         Training correlation of the landmarks, shape (l, l).
+    others
+        Genes that whole-transcriptome profiles are ranked with and that are not inferred.
     """
 
     landmarks: pd.DataFrame
@@ -49,16 +58,58 @@ class Preprocessor:
     mean_g: np.ndarray
     sd_g: np.ndarray
     correlation_ll: np.ndarray
+    others: pd.DataFrame = field(default_factory=_no_genes)
 
     @property
     def genes(self) -> pd.DataFrame:
         """Gene table of all genes, shape (g, 4)."""
-        return pd.concat([self.landmarks, self.targets])
+        tables = [self.landmarks, self.targets]
+        return pd.concat([*tables, self.others] if len(self.others) else tables)
 
     @property
     def n_landmarks(self) -> int:
         """Number of landmarks."""
         return len(self.landmarks)
+
+    @property
+    def of_targets(self) -> slice:
+        """Where the targets are among the genes."""
+        return slice(len(self.landmarks), len(self.landmarks) + len(self.targets))
+
+    @property
+    def knows_expression(self) -> bool:
+        """Whether expression can be brought to z-scores and back; else only z-scores were given."""
+        return len(self.reference_g) > 0
+
+    def only_targets(self, chosen: slice) -> Preprocessor:
+        """The same with some of the targets.
+
+        The rest still take part in the ranks of whole-transcriptome profiles, which therefore
+        take the values of the reference that they took in training.
+
+        Parameters
+        ----------
+        chosen
+            Which targets stay.
+        """
+        n_landmarks, positions = len(self.landmarks), np.arange(len(self.targets))
+        left_out = np.setdiff1d(positions, positions[chosen])
+        n_others = len(self.others)
+        order_g = np.concatenate(
+            [
+                np.arange(n_landmarks),
+                n_landmarks + positions[chosen],
+                n_landmarks + left_out,
+                n_landmarks + len(positions) + np.arange(n_others),
+            ]
+        )
+        return replace(
+            self,
+            targets=self.targets.iloc[chosen],
+            mean_g=self.mean_g[order_g],
+            sd_g=self.sd_g[order_g],
+            others=self.genes.iloc[order_g[n_landmarks + len(positions[chosen]) :]],
+        )
 
     def quantile_normalise(
         self, values_bp: np.ndarray, present_g: np.ndarray, ties: Ties
@@ -126,6 +177,8 @@ class Preprocessor:
         folder.mkdir(parents=True, exist_ok=True)
         self.landmarks.to_csv(folder / "landmarks.tsv", sep="\t")
         self.targets.to_csv(folder / "targets.tsv", sep="\t")
+        if len(self.others):
+            self.others.to_csv(folder / "others.tsv", sep="\t")
         arrays = {name: np.ascontiguousarray(getattr(self, name)) for name in _ARRAYS}
         save_file(arrays, folder / "preprocessing.safetensors")
 
@@ -143,15 +196,18 @@ class Preprocessor:
 
         try:
             arrays = load_file(folder / "preprocessing.safetensors")
+            others = folder / "others.tsv"
             loaded = cls(
                 _read_gene_table(folder / "landmarks.tsv"),
                 _read_gene_table(folder / "targets.tsv"),
-                *(arrays[name] for name in _ARRAYS),
+                **{name: arrays[name] for name in _ARRAYS},
+                others=_read_gene_table(others) if others.is_file() else _no_genes(),
             )
         except (OSError, SafetensorError, KeyError, ValueError) as error:
             raise DataError(f"{folder} is damaged ({error}). Make it again.") from error
-        n_genes = len(loaded.landmarks) + len(loaded.targets)
-        if {len(loaded.reference_g), len(loaded.mean_g), len(loaded.sd_g)} != {n_genes}:
+        n_genes = len(loaded.genes)
+        lengths = {len(loaded.reference_g) or n_genes, len(loaded.mean_g), len(loaded.sd_g)}
+        if lengths != {n_genes}:
             raise DataError(f"{folder} is damaged: its tables and arrays disagree. Make it again.")
         if loaded.correlation_ll.shape != (len(loaded.landmarks), len(loaded.landmarks)):
             raise DataError(f"{folder} is damaged: its correlation is not (l, l). Make it again.")

@@ -90,7 +90,8 @@ class Evaluation:
     info
         What was evaluated: `dataset`, `protocol`, `fingerprint`, `n_landmarks`, `n_targets`,
         `n_same_gene`, `reference` (the OLS model compared with, or None), `models` (name to
-        kind) and `sets` (name to counts of profiles, scored and absent targets and landmarks).
+        kind), `ranked` (the models of the same targets as the reference, or as the first one) and
+        `sets` (name to counts of profiles, scored and absent targets and landmarks).
 
     Examples
     --------
@@ -175,6 +176,7 @@ def evaluate_models(
     models: Mapping[str, Predictor],
     sets: Sequence[str] | None = None,
     block_rows: int = 1024,
+    targets: Mapping[str, NDArray[np.intp]] | None = None,
 ) -> Evaluation:
     """Score models on sets of a Dataset, one pass over each set for all models.
 
@@ -190,6 +192,10 @@ def evaluate_models(
         Names of the sets; None takes all but "train", on which a model may be right by memory.
     block_rows
         Profiles held in memory at once.
+    targets
+        For models that infer some of the targets: name of the model to their positions among
+        the Dataset's, ascending. Such a model is compared with OLS on these, if that infers
+        them too.
 
     Raises
     ------
@@ -222,6 +228,9 @@ def evaluate_models(
         raise UsageError(f"block_rows is {block_rows}; it must be at least 1.")
     reference = next((name for name, model in models.items() if model.kind == "ols"), None)
     same_t = same_gene_t(dataset)
+    every_t = np.arange(len(dataset.targets))
+    inferred = {name: (targets or {}).get(name, every_t) for name in models}
+    first = inferred[reference or next(iter(models))]
 
     summary_rows: list[dict[str, Any]] = []
     gene_tables: list[pd.DataFrame] = []
@@ -235,25 +244,33 @@ def evaluate_models(
                 f"Set {set_name} of {dataset.name} holds {what}, so nothing can be scored. "
                 "Leave it out with --sets."
             )
-        scores = _score_set(dataset, set_name, models, block_rows)
-        mae_ols_t = None if reference is None else scores[reference].mae_t
-        other_t = ~same_t[present_t]
-        counts = {
-            "n_profiles": one.n,
-            "n_targets": int(present_t.sum()),
-            "n_targets_absent": int((~present_t).sum()),
+        scored = {name: index[present_t[index]] for name, index in inferred.items()}
+        unscored = [name for name, index in scored.items() if len(index) == 0]
+        if unscored:
+            raise DataError(
+                f"Set {set_name} of {dataset.name} holds none of the targets of "
+                f"{name_list(unscored)}, so nothing can be scored. Leave it out with --sets."
+            )
+        scores = _score_set(dataset, set_name, models, inferred, block_rows)
+        set_info[set_name] = {
+            **_counts(one.n, present_t),
+            "n_landmarks_absent": int((~one.present_l).sum()),
         }
-        set_info[set_name] = {**counts, "n_landmarks_absent": int((~one.present_l).sum())}
-        targets = dataset.targets[present_t]
         for name, model in models.items():
             found = scores[name]
+            other_t = ~same_t[scored[name]]
+            genes = dataset.targets.iloc[scored[name]]
+            mae_ols_t = None
+            if reference is not None and np.isin(scored[name], scored[reference]).all():
+                there = np.searchsorted(scored[reference], scored[name])
+                mae_ols_t = scores[reference].mae_t[there]
             summary_rows.append(
                 {
                     "model": name,
                     "kind": model.kind,
                     "set": set_name,
                     "protocol": dataset.protocol,
-                    **counts,
+                    **_counts(one.n, present_t[inferred[name]]),
                     **_summary_row(found, mae_ols_t),
                     "n_same_gene": int((~other_t).sum()),
                     "mae_other_genes": float(found.mae_t[other_t].mean())
@@ -266,8 +283,8 @@ def evaluate_models(
                     {
                         "model": name,
                         "set": set_name,
-                        "gene": targets.index.astype(str),
-                        "symbol": targets["symbol"].astype(str).to_numpy(),
+                        "gene": genes.index.astype(str),
+                        "symbol": genes["symbol"].astype(str).to_numpy(),
                         "same_gene": ~other_t,
                         "mae": found.mae_t,
                         "rmse": found.rmse_t,
@@ -287,6 +304,7 @@ def evaluate_models(
             "n_same_gene": int(same_t.sum()),
             "reference": reference,
             "models": {name: model.kind for name, model in models.items()},
+            "ranked": [name for name, index in inferred.items() if np.array_equal(index, first)],
             "sets": set_info,
         },
     )
@@ -308,40 +326,55 @@ def _chosen_sets(dataset: Dataset, sets: Sequence[str] | None) -> list[str]:
     return chosen
 
 
+def _counts(n_profiles: int, present_t: BoolArray) -> dict[str, int]:
+    return {
+        "n_profiles": n_profiles,
+        "n_targets": int(present_t.sum()),
+        "n_targets_absent": int((~present_t).sum()),
+    }
+
+
 def _score_set(
-    dataset: Dataset, set_name: str, models: Mapping[str, Predictor], block_rows: int
+    dataset: Dataset,
+    set_name: str,
+    models: Mapping[str, Predictor],
+    inferred: Mapping[str, NDArray[np.intp]],
+    block_rows: int,
 ) -> dict[str, GeneScores]:
     one = dataset[set_name]
     present_t = np.asarray(one.present_t, dtype=bool)
-    # Fancy indexing copies; where nothing is absent the blocks are used as they are.
-    scored: BoolArray | slice = slice(None) if present_t.all() else present_t
     target_ids = dataset.targets.index
-    errors = {name: GeneErrors(int(present_t.sum())) for name in models}
+    measured = {name: present_t[index] for name, index in inferred.items()}
+    errors = {name: GeneErrors(int(measured[name].sum())) for name in models}
     n_blocks = math.ceil(one.n / block_rows)
     for start, x_bl, y_bt in track(one.blocks(block_rows), f"scoring {set_name}", n_blocks):
-        y_scored_bt = y_bt[:, scored]
-        wrong_t = ~np.isfinite(y_scored_bt).all(axis=0)
+        wrong_t = ~np.isfinite(y_bt).all(axis=0) & present_t
         if wrong_t.any():
-            bad = target_ids[present_t][np.flatnonzero(wrong_t)]
+            bad = target_ids[np.flatnonzero(wrong_t)]
             raise DataError(
                 f"Set {set_name} of {dataset.name} has values that are not numbers in "
                 f"{name_list(bad)} (profiles {start} to {start + len(y_bt) - 1}). Prepare it again."
             )
         for name, model in models.items():
             y_hat_bt = np.asarray(model.predict(x_bl))
-            if y_hat_bt.shape != y_bt.shape:
+            expected = (len(y_bt), len(inferred[name]))
+            if y_hat_bt.shape != expected:
                 raise DataError(
                     f"Model {name} predicts an array of shape {y_hat_bt.shape} for set {set_name}, "
-                    f"which needs {y_bt.shape}. Was it trained on another Dataset?"
+                    f"which needs {expected}. Was it trained on another Dataset?"
                 )
             wrong_t = ~np.isfinite(y_hat_bt).all(axis=0)
             if wrong_t.any():
-                bad = target_ids[np.flatnonzero(wrong_t)]
+                bad = target_ids[inferred[name][wrong_t]]
                 raise DataError(
                     f"Model {name} predicts values that are not numbers for set {set_name}: "
                     f"{name_list(bad)}. Train it again, with a lower learning rate if it is a net."
                 )
-            errors[name].update(y_scored_bt, y_hat_bt[:, scored])
+            own_t = measured[name]
+            if len(own_t) == y_bt.shape[1] and own_t.all():  # else the blocks are copied
+                errors[name].update(y_bt, y_hat_bt)
+            else:
+                errors[name].update(y_bt[:, inferred[name][own_t]], y_hat_bt[:, own_t])
     return {name: gathered.scores() for name, gathered in errors.items()}
 
 

@@ -6,8 +6,9 @@ import dataclasses
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
+import numpy as np
 import pandas as pd
 
 from dgex.config import EvaluateConfig, with_options
@@ -73,8 +74,16 @@ def evaluate(
     read = [dataset.path, *(bundle.path for bundle in bundles.values())]
     refuse_existing(out, config.overwrite, read)
     notes = list(dataset.notes)
+    targets = {name: _targets_of(name, bundle, dataset) for name, bundle in bundles.items()}
+    held_out = set(config.sets or dataset.sets) & {"validation", "test"}
     for name, bundle in bundles.items():
-        _check_genes(name, bundle, dataset)
+        if bundle.trained_on_all and held_out:
+            warning = (
+                f"{name} was trained with --train-on all: validation and test of "
+                f"{bundle.dataset_name} were learned from, and its errors on them flatter it."
+            )
+            log.warning("%s", warning)
+            notes.append(warning)
         if bundle.dataset_fingerprint != dataset.fingerprint:
             warning = (
                 f"{name} was trained on another Dataset ({bundle.dataset_name}): profiles scored "
@@ -82,14 +91,17 @@ def evaluate(
             )
             log.warning("%s", warning)
             notes.append(warning)
-    scores = evaluate_models(dataset, bundles, config.sets or None)
+    scores = evaluate_models(dataset, bundles, config.sets or None, targets=targets)
     title = f"dgex: {', '.join(bundles)} on {dataset.name}"
     told = {"title": title, "run": _what_was_run(dataset, bundles), "notes": notes}
     evaluation = dataclasses.replace(scores, info=scores.info | told)
     logs = {
         name: bundle.training_log
         for name, bundle in bundles.items()
-        if bundle.training_log is not None and bundle.weights == "validation"
+        # Where validation was learned from, the log's errors on it are no held-out ones.
+        if bundle.training_log is not None
+        and bundle.weights == "validation"
+        and not bundle.trained_on_all
     }
     with whole_directory(out, overwrite=config.overwrite) as folder:
         evaluation.save(folder)
@@ -178,16 +190,22 @@ def _named_bundles(models: Sequence[str | Path | Bundle]) -> dict[str, Bundle]:
     return bundles
 
 
-def _check_genes(name: str, bundle: Bundle, dataset: Dataset) -> None:
-    for role in ("landmarks", "targets"):
-        own: pd.Index = getattr(bundle.preprocessor, role).index
-        wanted: pd.Index = getattr(dataset, role).index
-        if not own.equals(wanted):
-            differ = wanted.symmetric_difference(own)
-            raise UsageError(
-                f"{name} has other {role} than {dataset.path}"
-                f" ({name_list(differ) or 'in another order'}). Train it on this Dataset."
-            )
+def _targets_of(name: str, bundle: Bundle, dataset: Dataset) -> np.ndarray:
+    """Where the targets of a Model are among those of the Dataset."""
+    landmarks, targets = bundle.preprocessor.landmarks.index, bundle.preprocessor.targets.index
+    if not landmarks.equals(dataset.landmarks.index):
+        _refuse_genes(name, "landmarks", dataset.landmarks.index.symmetric_difference(landmarks))
+    position_t = dataset.targets.index.get_indexer(targets)
+    if (position_t < 0).any() or (np.diff(position_t) <= 0).any():
+        _refuse_genes(name, "targets", targets[position_t < 0])
+    return position_t
+
+
+def _refuse_genes(name: str, role: str, differ: pd.Index) -> NoReturn:
+    raise UsageError(
+        f"{name} has other {role} than the Dataset ({name_list(differ) or 'in another order'}). "
+        "Train it on this Dataset."
+    )
 
 
 def _what_was_run(dataset: Dataset, bundles: dict[str, Bundle]) -> dict[str, Any]:

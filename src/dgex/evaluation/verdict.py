@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
+from dgex.errors import name_list
 from dgex.evaluation.evaluate import Evaluation
 
 
@@ -19,6 +20,15 @@ def verdict(evaluation: Evaluation, set_name: str) -> str:
     'On test (60 profiles, 9 targets) net is best: MAE 0.4000, 20.0 % lower than OLS (0.5000), \
 and lower for 88.9 % of the targets.'
     """
+    text = _verdict(evaluation, set_name)
+    ranked = evaluation.info.get("ranked")
+    others = [name for name in evaluation.info.get("models", {}) if ranked and name not in ranked]
+    if not others:
+        return text
+    return f"{text} Of other targets, and not ranked here: {name_list(others)}."
+
+
+def _verdict(evaluation: Evaluation, set_name: str) -> str:
     ranked = best_first(evaluation, set_name)
     best = ranked.iloc[0]
     reference = evaluation.info["reference"]
@@ -93,7 +103,7 @@ def sets_main_first(evaluation: Evaluation) -> list[str]:
 
 
 def best_first(evaluation: Evaluation, set_name: str) -> pd.DataFrame:
-    """Rows of the summary for one set, the lowest MAE first.
+    """Rows of the summary for one set, the lowest MAE first, of models of the same targets.
 
     Examples
     --------
@@ -102,6 +112,9 @@ def best_first(evaluation: Evaluation, set_name: str) -> pd.DataFrame:
     ['net', 'ols']
     """
     rows = evaluation.summary[evaluation.summary["set"] == set_name]
+    ranked = evaluation.info.get("ranked")
+    if ranked is not None:
+        rows = rows[rows["model"].isin(ranked)]
     return rows.sort_values("mae", kind="stable")
 
 

@@ -39,6 +39,18 @@ class Model(ABC):
     def fit(self, dataset: Dataset, config: TrainConfig) -> None:
         """Learn from the training profiles of `dataset`."""
 
+    def refit(self, dataset: Dataset) -> None:
+        """Learn again from the training profiles of `dataset`.
+
+        What `fit` chose on validation is kept: these profiles may be among those learned from.
+
+        Raises
+        ------
+        UsageError
+            A model of this kind cannot.
+        """
+        raise UsageError(f"--train-on all: not for a model of kind {self.kind}. Leave it out.")
+
     @abstractmethod
     def arrays(self) -> dict[str, np.ndarray]:
         """All that was learned, by name."""

@@ -18,6 +18,7 @@ import pandas as pd
 
 from dgex.data.dataset import check_files, file_sizes
 from dgex.data.preprocess import Preprocessor
+from dgex.data.view import JOINED_FOLDER
 from dgex.errors import DataError, UsageError, name_list
 from dgex.files import write_json
 from dgex.models.base import Model
@@ -77,6 +78,16 @@ class Bundle:
     weights: str
     weights_available: tuple[str, ...]
     info: dict[str, Any]
+
+    @property
+    def trained_on_all(self) -> bool:
+        """Whether it learned from validation and test too."""
+        return self.info.get("train_on") == "all"
+
+    @property
+    def standardizes_output(self) -> bool:
+        """Whether inferred genes get mean 0 and sd 1 over the profiles of a file by default."""
+        return bool(self.info.get("standardize_output", False))
 
     def predict(self, x_nl: np.ndarray) -> np.ndarray:
         """Inferred targets (n, t) of landmarks (n, l), both in standardised units."""
@@ -185,6 +196,8 @@ def write_bundle(
         "n_landmarks": len(dataset.landmarks),
         "n_targets": len(dataset.targets),
         "n_train": dataset["train"].n,
+        "train_on": config.train_on,
+        "standardize_output": config.standardize_output,
         "weights": weights,
     }
     (folder / "README.md").write_text(model_card(info), "utf-8")
@@ -193,6 +206,7 @@ def write_bundle(
         shutil.copymode(folder / "run.toml", weights_path)
     # Not before all the rest is written: a full disk must not cost the training.
     (folder / CHECKPOINT_FILE).unlink(missing_ok=True)
+    shutil.rmtree(folder / JOINED_FOLDER, ignore_errors=True)
     write_json(folder / MODEL_FILE, info | {"files": file_sizes(folder)})
 
 

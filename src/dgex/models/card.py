@@ -46,6 +46,19 @@ def model_card(info: dict[str, Any]) -> str:
         f"| `{one['file']}` | {set_name} | {_number(one['mae'])} | {one['epoch'] or '–'} |\n"
         for set_name, one in info["weights"].items()
     )
+    learned = f"{info['n_train']} training profiles"
+    judged = (
+        "These weights were chosen on\nthose very profiles, so score the Model on its test set or "
+        "on data of your own:\n`dgex evaluate DATASET MODEL --out EVALUATION`."
+    )
+    if info.get("train_on") == "all":
+        learned = f"All {info['n_train']} profiles (train, validation and test together)"
+        judged = (
+            "This Model learned from\nall splits, so none of them can say how good it is: score "
+            "the same kind of model, trained on\ntrain alone, or this one on data of your own. "
+            "What validation chooses was chosen before, by\nlearning from train alone; of a net "
+            "the last epoch was kept."
+        )
     return f"""\
 # A dgex Model: {info["n_landmarks"]} landmarks to {info["n_targets"]} targets by {info["kind"]}
 
@@ -59,7 +72,7 @@ measured landmark genes. Both are listed, with their identifiers, in `preprocess
 {described}
 ## What it was trained on
 
-{info["n_train"]} training profiles of the Dataset {dataset["name"]} (fingerprint
+{learned} of the Dataset {dataset["name"]} (fingerprint
 `{dataset["fingerprint"]}`), under protocol {info["protocol"]}: {_PROTOCOLS[info["protocol"]]}.
 All options, versions and the seed are in `run.toml`.
 
@@ -69,9 +82,7 @@ All options, versions and the seed are in `run.toml`.
 |---|---|---|---|
 {weights}
 MAE: mean absolute error over profiles and measured targets, in standardised units, where the
-training mean of a gene is 0 and its standard deviation about 1. These weights were chosen on
-those very profiles, so score the Model on its test set or on data of your own:
-`dgex evaluate DATASET MODEL --out EVALUATION`.
+training mean of a gene is 0 and its standard deviation about 1. {judged}
 
 ## How to use it
 

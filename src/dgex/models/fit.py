@@ -11,16 +11,19 @@ from typing import Any
 
 from dgex.config import TrainConfig, with_options
 from dgex.data.dataset import Dataset
+from dgex.data.view import JOINED_FOLDER, TrainingView, join_splits, target_slice
 from dgex.errors import DataError, UsageError, name_list
 from dgex.files import partial_path, refuse_existing, whole_directory
 from dgex.models.base import Model, set_mae
 from dgex.models.bundle import KINDS, Bundle, write_bundle
 from dgex.models.checkpoint import CHECKPOINT_FILE, Best
+from dgex.models.dgex_files import check_dgex_files, dgex_files
 
 log = logging.getLogger("dgex")
 
-_ALL_KINDS = {"model", "seed", "overwrite"}
+_ALL_KINDS = {"model", "seed", "target_range", "train_on", "standardize_output", "overwrite"}
 _OPTIONS = {"mean": set[str](), "ols": set[str](), "ridge": {"penalties"}}
+_CHOOSE_NOTHING = ("mean", "ols")
 
 
 def train(
@@ -69,20 +72,41 @@ def train(
     _check_options(config)
     dataset = Dataset.open(dataset)
     refuse_existing(out, config.overwrite, [dataset.path])
-    _check_dataset(config, dataset)
+    view = TrainingView(dataset, target_slice(config.target_range, len(dataset.targets)))
+    _check_dataset(config, view)
+    if config.dgex_files is not None:
+        check_dgex_files(view, config, out)
     if config.model == "dgex":
-        _train_net(dataset, out, config)
+        _train_net(view, out, config)
     else:
-        model: Model = KINDS[config.model]()
-        with whole_directory(out, overwrite=config.overwrite) as folder:
-            model.fit(dataset, config)
-            mae = set_mae(model.predict, dataset["validation"])
-            best = {"validation": Best(mae, None, model.arrays())}
-            write_bundle(folder, dataset, config, model.settings(), best)
+        _train_in_closed_form(view, out, config)
     return Bundle.load(out)
 
 
-def _train_net(dataset: Dataset, out: Path, config: TrainConfig) -> None:
+def _train_in_closed_form(view: TrainingView, out: Path, config: TrainConfig) -> None:
+    model: Model = KINDS[config.model]()
+    with whole_directory(out, overwrite=config.overwrite) as folder:
+        mae = math.nan
+        if config.train_on == "train":
+            model.fit(view, config)
+            mae = set_mae(model.predict, view["validation"])
+        elif config.model in _CHOOSE_NOTHING:
+            view = _of_all_splits(view, folder)
+            model.fit(view, config)
+        else:
+            model.fit(view, config)
+            view = _of_all_splits(view, folder)
+            model.refit(view)
+        best = {"validation": Best(mae, None, model.arrays())}
+        write_bundle(folder, view, config, model.settings(), best)
+
+
+def _of_all_splits(view: TrainingView, folder: Path) -> TrainingView:
+    log.info("Learning from train, validation and test: none of them can judge this Model.")
+    return view.joined(join_splits(view, folder / JOINED_FOLDER))
+
+
+def _train_net(view: TrainingView, out: Path, config: TrainConfig) -> None:
     partial = partial_path(out)
     checkpoint = partial / CHECKPOINT_FILE
     if config.resume and not checkpoint.is_file():
@@ -102,8 +126,14 @@ def _train_net(dataset: Dataset, out: Path, config: TrainConfig) -> None:
             shutil.rmtree(folder)
             folder.mkdir()
         try:
-            trained = train_net(dataset, config, folder)
-            write_bundle(folder, dataset, config, net_settings(config), trained.best, trained.log)
+            if config.train_on == "all":
+                view = _of_all_splits(view, folder)
+            trained = train_net(view, config, folder)
+            best = dict(trained.best)
+            if config.train_on == "all":
+                best["validation"] = dataclasses.replace(best["validation"], mae=math.nan)
+            with dgex_files(view, config, trained):
+                write_bundle(folder, view, config, net_settings(config), best, trained.log)
         except BaseException as error:
             if isinstance(error, DivergedError) or not checkpoint.is_file():
                 shutil.rmtree(folder, ignore_errors=True)
@@ -158,7 +188,7 @@ def _check_dataset(config: TrainConfig, dataset: Dataset) -> None:
             f"{dataset.name} has {dataset['train'].n} training profiles; training needs at least "
             "2. Prepare it from more profiles."
         )
-    if config.model in ("ridge", "dgex") and dataset["validation"].n == 0:
+    if config.model not in _CHOOSE_NOTHING and dataset["validation"].n == 0:
         raise DataError(
             f"{dataset.name} has no validation profiles to choose on. Prepare it with a "
             "validation share above 0, or train the model ols."

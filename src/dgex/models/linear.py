@@ -209,6 +209,12 @@ class Ridge(OLS):
             )
         self._set_weights((vector_ll * scale_pl[best]) @ turned_lt, sums)
 
+    def refit(self, dataset: Dataset) -> None:
+        """Learn again with the penalty that `fit` chose."""
+        sums = training_gram(dataset)
+        penalised_ll = sums.xx_ll + self.penalty * sums.n * np.eye(len(sums.xx_ll))
+        self._set_weights(np.linalg.solve(penalised_ll, sums.xy_lt), sums)
+
     def settings(self) -> dict[str, Any]:
         """``penalty``, and the ``validation_mae`` of every ``penalties`` tried."""
         return {

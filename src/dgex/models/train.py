@@ -39,7 +39,16 @@ CHECKPOINT_SECONDS = 10.0
 CHECKPOINT_SHARE = 0.1
 """Share of the time, at most, spent on checkpoints."""
 
-_NOT_IDENTITY = {"model", "penalties", "epochs", "device", "resume", "overwrite"}
+_NOT_IDENTITY = {
+    "model",
+    "penalties",
+    "epochs",
+    "device",
+    "standardize_output",
+    "dgex_files",
+    "resume",
+    "overwrite",
+}
 
 
 class DivergedError(DataError):
@@ -54,7 +63,7 @@ class Trained:
     ----------
     best
         Best weights by the set they were chosen on: ``validation`` and, if asked for, an
-        external set.
+        external set. Where the net learned from validation too, the last weights stand there.
     log
         A row per epoch: ``epoch``, ``learning_rate`` (of that epoch), ``seconds``, ``mae_train``
         (of the monitored training profiles) and ``mae_<set>`` of every other set.
@@ -198,7 +207,8 @@ def _after_epoch(
     epoch, rate = before.epoch + 1, before.learning_rate
     best = dict(before.best)
     for name in ["validation"] if config.select_on is None else ["validation", config.select_on]:
-        if name not in best or mae[name] < best[name].mae:
+        is_last = name == "validation" and config.train_on == "all"
+        if is_last or name not in best or mae[name] < best[name].mae:
             best[name] = Best(mae[name], epoch, weights)
     next_rate = rate
     if before.rows and mae["train"] > before.rows[-1]["mae_train"]:
