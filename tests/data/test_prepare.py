@@ -14,7 +14,7 @@ from scipy import sparse, stats
 from dgex.data.dataset import Dataset
 from dgex.data.matrix import create_matrix
 from dgex.data.prepare import prepare
-from dgex.errors import DataError
+from dgex.errors import DataError, UsageError
 from dgex.files import read_toml
 
 Cohort = Callable[..., AnnData]
@@ -202,8 +202,10 @@ def test_the_smallest_cohorts(cohort: Cohort, tmp_path: Path) -> None:
     )
     assert [one[name].n for name in SPLITS] == [2, 2, 2]
     assert one["train"].x_nl.shape == (2, 1)
-    assert prepare(cohort(n=3), tmp_path / "b")["train"].n == 1
-    with pytest.raises(DataError, match="2 groups or profiles"):
+    with pytest.raises(DataError, match="1 profile in train has no moments to learn"):
+        prepare(cohort(n=3), tmp_path / "b")
+    assert prepare(cohort(n=3), tmp_path / "b", protocol="paper")["train"].n == 1
+    with pytest.raises(DataError, match="2 profiles cannot fill"):
         prepare(cohort(n=2), tmp_path / "c")
 
 
@@ -295,6 +297,40 @@ def test_constant_genes(cohort: Cohort, tmp_path: Path) -> None:
     assert ["gene", "T2", "one value in all profiles"] in dropped(dataset)
     rest = made[:, [name not in ("L1", "T2") for name in made.var_names]].copy()
     assert prepare(rest, tmp_path / "b").fingerprint == dataset.fingerprint
+
+
+@pytest.mark.parametrize("missing", [False, True])
+def test_genes_that_normalisation_makes_constant(
+    cohort: Cohort, tmp_path: Path, missing: bool
+) -> None:
+    """A gene above all others in every training profile has one value there, and elsewhere not."""
+    made = cohort()
+    splits = ["train"] * 30 + ["validation"] * 5 + ["test"] * 5
+    split = tmp_path / "split.tsv"
+    pd.Series(splits, made.obs_names).to_csv(split, sep="\t", header=False)
+    made.X[:30, 5] = 100 + np.arange(30)
+    made.X[:30, 6] = 50 + np.arange(30) % 7  # always the next
+    if missing:
+        made.X[3, 8] = np.nan
+    options = {"split": split, "log2": "no", "remove_duplicates_below": 0}
+    with pytest.raises(DataError, match=r"2 genes have one value .*normalised \(T1, T2\)"):
+        prepare(made, tmp_path / "a", **options)
+    assert not (tmp_path / "a").exists()
+    dataset = prepare(made, tmp_path / "a", drop_constant=True, **options)
+    assert list(dataset.targets.index) == ["T0", "T3", "T4", "T5", "T6"]
+    assert [row[1] for row in dropped(dataset)] == ["T1", "T2"]
+    assert np.abs(dataset["test"].y_nt).max() < 20
+    rest = made[:, [name not in ("T1", "T2") for name in made.var_names]].copy()
+    assert prepare(rest, tmp_path / "b", **options).fingerprint == dataset.fingerprint
+
+
+def test_a_wrong_request_is_told_before_the_long_passes(
+    cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dgex.data.prepare.scan", lambda matrix: pytest.fail("was scanned"))
+    for options in ({"seed": -1}, {"fractions": (0.5, 0.5, 0.5)}, {"split": tmp_path / "absent"}):
+        with pytest.raises(UsageError):
+            prepare(cohort(), tmp_path / "a", **options)
 
 
 def test_a_constant_gene_that_is_no_target_does_not_matter(cohort: Cohort, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from dgex.config import PrepareConfig
 from dgex.data.formats.reader import Matrix
 from dgex.data.matrix import open_matrix
 from dgex.data.record import Record
-from dgex.data.samples import sample_table, split_profiles
+from dgex.data.samples import assign_splits, sample_table, split_profiles
 from dgex.errors import DataError, UsageError
 
 
@@ -79,6 +79,18 @@ def test_samples_without_a_group_are_named(missing: object) -> None:
 
 def table(n: int, study: list[str]) -> pd.DataFrame:
     return pd.DataFrame({"study": study}, index=[f"s{i}" for i in range(n)])
+
+
+def test_too_few_profiles_for_a_random_split() -> None:
+    with pytest.raises(DataError, match=r"^2 profiles cannot fill train, validation and test"):
+        split_profiles(table(2, ["A", "B"]), PrepareConfig(), Record())
+
+
+@pytest.mark.parametrize("options", [{}, {"group_by": "study"}])
+def test_splits_are_the_same_said_or_not(options: dict[str, str]) -> None:
+    obs, config = table(30, [f"S{i // 3}" for i in range(30)]), PrepareConfig(**options)
+    said = split_profiles(obs, config, Record())
+    np.testing.assert_array_equal(assign_splits(obs, config), said)
 
 
 def test_a_given_split_that_breaks_a_group_is_refused(tmp_path: Path) -> None:

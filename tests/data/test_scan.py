@@ -109,6 +109,13 @@ def test_log2_of_negative_values_is_refused() -> None:
         scale_of(-0.5, 12, "yes")
 
 
+@pytest.mark.parametrize(("low", "high", "log2"), [(-2e36, 5, "auto"), (0, 1e39, "no")])
+def test_values_too_great_to_be_squared_are_refused(low: float, high: float, log2: str) -> None:
+    with pytest.raises(DataError, match="are no expression"):
+        scale_of(low, high, log2)
+    assert scale_of(0, 1e39, "auto")[0]
+
+
 def test_log2_keeps_the_type_and_missing_values() -> None:
     x_bg = np.array([[1.0, np.nan]], dtype=np.float32)
     assert log2_of(x_bg).dtype == np.float32

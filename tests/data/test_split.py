@@ -88,7 +88,7 @@ def test_a_grouped_split_does_not_depend_on_global_state() -> None:
 
 @pytest.mark.parametrize("groups", [[], ["a"], ["a"] * 9, ["a", "b"] * 5])
 def test_fewer_than_three_groups_are_refused(groups: list[str]) -> None:
-    with pytest.raises(DataError, match=f"{len(set(groups))} groups or profiles"):
+    with pytest.raises(DataError, match=f"{len(set(groups))} groups"):
         grouped_split(groups)
 
 

@@ -117,16 +117,30 @@ def refuse_constant(
     """Stop at genes with one value in all profiles, or leave them out."""
     members_constant = found.constant_p[alignment.members]
     constant_g = np.logical_and.reduceat(members_constant, alignment.starts)
+    where = "in all profiles"
+    return without_constant(genes, alignment, n_landmarks, constant_g, where, config, record)
+
+
+def without_constant(
+    genes: pd.DataFrame,
+    alignment: Alignment,
+    n_landmarks: int,
+    constant_g: np.ndarray,
+    where: str,
+    config: PrepareConfig,
+    record: Record,
+) -> tuple[pd.DataFrame, Alignment, int]:
+    """Stop at the genes that are constant, or leave them out; `where` they are, in words."""
     if not constant_g.any():
         return genes, alignment, n_landmarks
     names = genes.index[constant_g]
     if not config.drop_constant:
         raise DataError(
-            f"{len(names)} genes have one value in all profiles ({name_list(names)}), so they have "
+            f"{len(names)} genes have one value {where} ({name_list(names)}), so they have "
             "no z-score. Pass --drop-constant to leave them out."
         )
-    record.drop("gene", names, "one value in all profiles")
-    record.note(f"{len(names)} genes dropped: one value in all profiles ({name_list(names)}).")
+    record.drop("gene", names, f"one value {where}")
+    record.note(f"{len(names)} genes dropped: one value {where} ({name_list(names)}).")
     keep_g = ~constant_g
     n_landmarks = int(keep_g[:n_landmarks].sum())
     if n_landmarks == 0 or n_landmarks == keep_g.sum():

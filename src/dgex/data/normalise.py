@@ -172,6 +172,11 @@ class Moments:
         """Population standard deviation, shape (g,)."""
         return np.sqrt(self._m2_g / np.maximum(self.n_g, 1))
 
+    @property
+    def constant_g(self) -> np.ndarray:
+        """Which genes have one value in all profiles, beyond rounding, shape (g,)."""
+        return self.sd_g <= 1e-9 * np.abs(self.mean_g)
+
 
 def standardise(x_bg: np.ndarray, mean_g: np.ndarray, sd_g: np.ndarray) -> np.ndarray:
     """z-scores (x - mean) / (sd + 0.001), float32; a missing value becomes 0, the mean.

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from dgex.config import PrepareConfig, with_options
-from dgex.data.choose import choose_genes, refuse_constant
+from dgex.data.choose import choose_genes, refuse_constant, without_constant
 from dgex.data.compendium import Compendium
 from dgex.data.dataset import Dataset, write_index, write_set_genes
 from dgex.data.duplicates import near_duplicates
@@ -21,7 +21,7 @@ from dgex.data.genes import Alignment
 from dgex.data.matrix import open_matrix
 from dgex.data.preprocess import Preprocessor
 from dgex.data.record import Record, note_simulated
-from dgex.data.samples import sample_table, split_profiles
+from dgex.data.samples import assign_splits, sample_table, split_profiles
 from dgex.data.scan import Scan, Transform, choose_scale, scan
 from dgex.data.split import SPLITS
 from dgex.errors import DataError, UsageError, name_list
@@ -97,6 +97,8 @@ def prepare(
     record = Record()
     with open_matrix(expression, orientation=orientation_of(expression, config)) as matrix:
         obs = sample_table(matrix, config)
+        # Once more after near-duplicates are gone; a wrong request is told before the long passes.
+        assign_splits(obs, config)
         n, g = matrix.shape
         record.note(f"{matrix.path}: {n} profiles, {g} genes or probe sets ({matrix.format}).")
         note_simulated(obs, matrix.path, record.note)
@@ -112,11 +114,27 @@ def prepare(
         kept_n[kept_n] = split_n != ""
         obs, split_n = obs[split_n != ""], split_n[split_n != ""]
         learned_n = split_n == "train" if config.protocol == "strict" else split_n != ""
+        if learned_n.sum() < 2:
+            raise DataError(
+                f"{learned_n.sum()} profile in train has no moments to learn. Give more profiles, "
+                "or other --fractions."
+            )
         with whole_directory(out, overwrite=config.overwrite) as folder:
             compendium = Compendium(matrix, alignment, kept_n, learned_n, transform, folder)
             fill_g = _fill_values(compendium, found, alignment, genes, config, record)
             reference_g = compendium.rank(fill_g)
             moments = compendium.moments(reference_g)
+            # Such are the first and last genes of all profiles. Without them all ranks are others.
+            while moments.constant_g.any():
+                keep_g = ~moments.constant_g
+                where = "in all profiles learned from, once they are normalised"
+                genes, alignment, n_landmarks = without_constant(
+                    genes, alignment, n_landmarks, ~keep_g, where, config, record
+                )
+                fill_g = None if fill_g is None else fill_g[keep_g]
+                compendium = Compendium(matrix, alignment, kept_n, learned_n, transform, folder)
+                reference_g = compendium.rank(fill_g)
+                moments = compendium.moments(reference_g)
             folders = {name: folder / "sets" / name for name in SPLITS}
             correlation_ll = compendium.write_sets(
                 folders, split_n, reference_g, moments.mean_g, moments.sd_g, n_landmarks

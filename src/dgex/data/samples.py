@@ -74,8 +74,8 @@ def split_profiles(
     DataError
         The split or the groups cannot be used.
     """
+    split_n = assign_splits(obs, config)
     if config.split is not None:
-        split_n = given_split(Path(config.split), list(obs.index))
         unnamed = obs.index[split_n == ""]
         if len(unnamed):
             record.drop("profile", unnamed, "not in the split table")
@@ -84,15 +84,23 @@ def split_profiles(
         if config.group_by is not None:
             how += _shared_groups(obs[config.group_by].to_numpy(), split_n)
     elif config.group_by is not None:
-        groups = obs[config.group_by].astype(str).to_numpy()
-        split_n = grouped_split(groups, config.fractions, seed=config.seed)
-        how = f"by {config.group_by}: {len(set(groups))} groups, none in two splits"
+        n_groups = obs[config.group_by].astype(str).nunique()
+        how = f"by {config.group_by}: {n_groups} groups, none in two splits"
     else:
-        split_n = random_split(len(obs), config.fractions, seed=config.seed)
         how = "at random without groups (--group-by), so one study may be in two splits"
     counts = ", ".join(f"{(split_n == name).sum()} {name}" for name in SPLITS)
     record.note(f"Split {how}: {counts}.")
     return split_n
+
+
+def assign_splits(obs: pd.DataFrame, config: PrepareConfig | PanelConfig) -> np.ndarray:
+    """The same as `split_profiles`, and nothing is said of it."""
+    if config.split is not None:
+        return given_split(Path(config.split), list(obs.index))
+    if config.group_by is not None:
+        groups = obs[config.group_by].astype(str).to_numpy()
+        return grouped_split(groups, config.fractions, seed=config.seed)
+    return random_split(len(obs), config.fractions, seed=config.seed)
 
 
 def _shared_groups(groups: np.ndarray, split_n: np.ndarray) -> str:

@@ -14,6 +14,9 @@ from dgex.errors import DataError, name_list
 LINEAR_ABOVE = 50.0
 """log2 expression stays below about 20; a matrix with values above this is on a linear scale."""
 
+GREATEST = 1e36
+"""Values beyond this are no expression; their squares are no numbers in single precision."""
+
 
 @dataclass(frozen=True)
 class Scan:
@@ -101,7 +104,7 @@ def choose_scale(found: Scan, log2: str, note: Callable[[str], None]) -> Transfo
     Raises
     ------
     DataError
-        log2 is asked for and a value is negative.
+        log2 is asked for and a value is negative, or values not to be logged are beyond 1e36.
 
     Examples
     --------
@@ -110,9 +113,14 @@ def choose_scale(found: Scan, log2: str, note: Callable[[str], None]) -> Transfo
     Values are taken as log2(x + 1): the greatest, 1023, is no log2 expression.
     array([[3.]])
     """
-    if log2 == "no" or (log2 == "auto" and not found.looks_linear):
-        return _unchanged
     low, high = float(np.nanmin(found.low_p)), float(np.nanmax(found.high_p))
+    if log2 == "no" or (log2 == "auto" and not found.looks_linear):
+        if max(-low, high) > GREATEST:
+            raise DataError(
+                f"Values from {low:g} to {high:g} are no expression. Mend the file, or pass "
+                "--log2 yes if they are linear."
+            )
+        return _unchanged
     if low < 0:
         raise DataError(
             f"--log2 yes: the least value is {low:g}, and log2(x + 1) needs values from 0 on."

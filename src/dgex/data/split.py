@@ -29,6 +29,11 @@ def random_split(
     >>> sorted(random_split(5, seed=1).tolist())
     ['test', 'train', 'train', 'train', 'validation']
     """
+    if n < len(SPLITS):
+        raise DataError(
+            f"{n} profiles cannot fill train, validation and test. Give more profiles, or drop "
+            "fewer of them as near-duplicates (--remove-duplicates-below)."
+        )
     return grouped_split(np.arange(n), fractions, seed=seed)
 
 
@@ -76,8 +81,8 @@ def grouped_split(
     codes, names = pd.factorize(np.asarray(groups))
     if len(names) < 3:
         raise DataError(
-            f"{len(names)} groups or profiles ({name_list(names)}) cannot fill train, validation "
-            "and test. Give more profiles, or a finer --group-by."
+            f"{len(names)} groups ({name_list(names)}) cannot fill train, validation and test. "
+            "Give more profiles, or a finer --group-by."
         )
     order = np.random.default_rng(seed).permutation(len(names))
     sizes = np.bincount(codes, minlength=len(names))[order]

@@ -181,6 +181,13 @@ def test_what_is_written(tmp_path, caplog):
     ]
 
 
+@pytest.mark.parametrize("cells", ["1.5\tTrue", "TRUE\tFALSE", "true\ttrue"])
+def test_truth_values_are_no_numbers(tmp_path, cells):
+    (tmp_path / "a.tsv").write_text(f"gene\ts1\ts2\nTP53\t1\t2\nMYC\t{cells}\n")
+    with pytest.raises(DataError, match=r"row MYC, column s. holds '[Tt](rue|RUE)'"):
+        open_matrix(tmp_path / "a.tsv", orientation="genes-by-samples")
+
+
 def test_numbers_that_describe_are_not_written_as_data(tmp_path):
     var = pd.DataFrame(
         {"note": [None, None], "score": [1, 2], "late": [None, "x"]}, index=["a", "b"]

@@ -228,9 +228,10 @@ def parse_numbers(cells: bytes) -> np.ndarray:
     >>> parse_numbers(b"1.5\nNA\n-2e3")
     array([ 1.5e+00,      nan, -2.0e+03])
     """
-    # One long column is parsed many times faster than a wide table.
+    # One long column is parsed many times faster than a wide table. With the number at its end it
+    # is never one of True and False only, which would be taken for 1 and 0.
     parsed = pd.read_csv(
-        io.BytesIO(cells + b"\n"),
+        io.BytesIO(cells + b"\n0\n"),
         header=None,
         names=["cell"],
         dtype=np.float64,
@@ -243,7 +244,7 @@ def parse_numbers(cells: bytes) -> np.ndarray:
         encoding="latin-1",
         engine="c",
     )
-    values: np.ndarray = parsed["cell"].to_numpy()
+    values: np.ndarray = parsed["cell"].to_numpy()[:-1]
     return values
 
 
