@@ -21,6 +21,16 @@ from dgex.data.normalise import (
     unstandardise,
 )
 
+# Values that differ in their last bits only, and what is no ordinary number.
+ALIKE = arrays(
+    np.float64,
+    st.tuples(st.integers(1, 9), st.integers(1, 60)),
+    elements=st.sampled_from(
+        [1.0 + i * 2**-52 for i in range(6)]
+        + [-1e9 - i * 2**-23 for i in range(6)]
+        + [5e-324, 1e-323, -5e-324, 0.0, -0.0, np.inf, -np.inf, np.finfo(float).max]
+    ),
+)
 # Few distinct values over many genes: most values are tied.
 TIED = arrays(
     np.float64,
@@ -43,14 +53,14 @@ def unique_ranks_of_dgex(x_g: np.ndarray, n_reference: int) -> list[int]:
 
 
 @settings(max_examples=150, deadline=None)
-@given(st.one_of(TIED, ANY))
+@given(st.one_of(TIED, ANY, ALIKE))
 def test_average_ranks_are_those_of_scipy(x_bg: np.ndarray) -> None:
     expected = [(stats.rankdata(x_g) - 1).astype(int) for x_g in x_bg]
     np.testing.assert_array_equal(average_rank_index(x_bg), expected)
 
 
 @settings(max_examples=150, deadline=None)
-@given(st.one_of(TIED, ANY), st.integers(0, 50))
+@given(st.one_of(TIED, ANY, ALIKE), st.integers(0, 50))
 def test_unique_ranks_are_those_of_dgex(x_bg: np.ndarray, more: int) -> None:
     n_reference = x_bg.shape[1] + more
     found = unique_rank_index(x_bg, n_reference)
@@ -60,6 +70,29 @@ def test_unique_ranks_are_those_of_dgex(x_bg: np.ndarray, more: int) -> None:
         dense = stats.rankdata(x_g, "dense")
         by_rank = (dense / dense.max() * n_reference).astype(int) - 1
         np.testing.assert_array_equal(index_g, np.maximum(by_rank, 0))
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.one_of(TIED, ANY), st.data())
+def test_the_reference_of_the_same_sort_is_the_same_to_the_bit(
+    x_bg: np.ndarray, data: st.DataObject
+) -> None:
+    learned_b = np.array(data.draw(st.lists(st.booleans(), min_size=len(x_bg), max_size=len(x_bg))))
+    expected = QuantileReference(x_bg.shape[1])
+    expected.add(x_bg[learned_b])
+    found = QuantileReference(x_bg.shape[1])
+    index_bg = average_rank_index(x_bg, reference=found, learned_b=learned_b, dtype=np.uint16)
+    assert index_bg.dtype == np.uint16
+    np.testing.assert_array_equal(index_bg, average_rank_index(x_bg))
+    if learned_b.any():
+        np.testing.assert_array_equal(found.values_g, expected.values_g)
+
+
+@pytest.mark.parametrize("n_distinct", [1, 3, 500, 9000, 10**6])
+def test_any_share_of_ties_agrees_with_scipy(n_distinct: int) -> None:
+    x_bg = np.random.default_rng(0).integers(0, n_distinct, (9, 10_463)) / 64.0 - 100
+    expected = [(stats.rankdata(x_g) - 1).astype(int) for x_g in x_bg]
+    np.testing.assert_array_equal(average_rank_index(x_bg), expected)
 
 
 def test_where_rounding_falls_short_the_least_value_does_not_become_the_greatest() -> None:

@@ -26,7 +26,7 @@ from dgex.data.normalise import (
 )
 from dgex.data.scan import Transform
 
-_BLOCK_BYTES = 64 * 2**20
+_BLOCK_BYTES = 16 * 2**20
 
 
 class Compendium:
@@ -65,7 +65,7 @@ class Compendium:
         self._n = int(kept_n.sum())
         self._g = len(genes.starts)
         self._ranks_path = folder / "ranks.tmp"
-        self._rank_type = np.dtype(np.uint16 if self._g <= 2**16 else np.uint32)
+        self._rank_type = np.uint16 if self._g <= 2**16 else np.uint32
 
     def _gene_blocks(self) -> Iterator[tuple[int, np.ndarray]]:
         """First kept row and gene values (float64, NaN missing) of every block."""
@@ -110,10 +110,13 @@ class Compendium:
             row, values_bg = block
             if fill_g is not None:
                 values_bg = np.where(np.isnan(values_bg), fill_g, values_bg)
-            learned_b = self._learned_n[row : row + len(values_bg)]
-            index_bg = average_rank_index(values_bg).astype(self._rank_type)
             partial = QuantileReference(self._g)
-            partial.add(values_bg[learned_b])
+            index_bg = average_rank_index(
+                values_bg,
+                reference=partial,
+                learned_b=self._learned_n[row : row + len(values_bg)],
+                dtype=self._rank_type,
+            )
             return row, index_bg, partial
 
         with open(self._ranks_path, "wb") as handle:
@@ -133,11 +136,17 @@ class Compendium:
 
     def moments(self, reference_g: np.ndarray) -> Moments:
         """Moments of the quantile-normalised profiles learned from."""
-        moments = Moments(self._g)
-        for row, index_bg in self._rank_blocks():
+
+        def block_moments(block: tuple[int, np.ndarray]) -> tuple[int, Moments]:
+            row, index_bg = block
             learned_b = self._learned_n[row : row + len(index_bg)]
-            moments.add(reference_values(reference_g, index_bg[learned_b]))
-            progress.report("taking moments", row + len(index_bg), self._n)
+            values_bg = reference_values(reference_g, index_bg[learned_b])
+            return row + len(index_bg), Moments.of(values_bg)
+
+        moments = Moments(self._g)
+        for done, partial in map_blocks(block_moments, self._rank_blocks()):
+            moments.merge(partial)
+            progress.report("taking moments", done, self._n)
         return moments
 
     def write_sets(
@@ -156,6 +165,11 @@ class Compendium:
         numpy.ndarray
             Correlation of the landmarks over train, float32, shape (l, l).
         """
+
+        def standardised(block: tuple[int, np.ndarray]) -> tuple[int, np.ndarray]:
+            row, index_bg = block
+            return row, standardise(reference_values(reference_g, index_bg), mean_g, sd_g)
+
         products_ll = np.zeros((n_landmarks, n_landmarks))
         sums_l = np.zeros(n_landmarks)
         with ExitStack() as stack:
@@ -166,8 +180,7 @@ class Compendium:
                 x_file = RowFile(folder / "x_nl.npy", n_rows, n_landmarks)
                 y_file = RowFile(folder / "y_nt.npy", n_rows, self._g - n_landmarks)
                 files[name] = stack.enter_context(x_file), stack.enter_context(y_file)
-            for row, index_bg in self._rank_blocks():
-                z_bg = standardise(reference_values(reference_g, index_bg), mean_g, sd_g)
+            for row, z_bg in map_blocks(standardised, self._rank_blocks()):
                 split_b = split_n[row : row + len(z_bg)]
                 for name, (x_file, y_file) in files.items():
                     rows_bg = z_bg[split_b == name]
