@@ -272,3 +272,11 @@ def test_the_verb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert set(x.obs["simulated"]) == {"dgex simulate seed 3"}
         assert x.var.index.equals(y.var.index)
     assert len((tmp_path / "maps/map_lm.txt").read_text().splitlines()) == 943
+
+
+def test_the_compendium_itself_is_not_replaced(tmp_path: Path) -> None:
+    real(tmp_path / "real.gctx", "log2")
+    before = (tmp_path / "real.gctx").read_bytes()
+    with pytest.raises(UsageError, match="is to be read"):
+        simulate(tmp_path / "real.gctx", compendium=tmp_path / "real.gctx", overwrite=True)
+    assert (tmp_path / "real.gctx").read_bytes() == before

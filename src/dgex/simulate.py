@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -113,7 +114,7 @@ def simulate(
     written = [out, run_file, *([list_file] if config.like == "geo" else [])]
     map_files = [] if maps is None else [Path(maps) / name for name in ("map_lm.txt", "map_tg.txt")]
     for path in [*written, *map_files]:
-        refuse_existing(path, config.overwrite)
+        refuse_existing(path, config.overwrite, [compendium])
     source: Profiles = (
         InventedProfiles(config.like, n, config.seed)
         if compendium is None
@@ -259,12 +260,12 @@ class Planted:
         for row in self._later[first:last].tolist():
             earlier, source_g = self._earlier(row - start, start, fresh, x_bg)
             step_g = self._rng.standard_normal(x_bg.shape[1])
-            step_g *= self._rng.uniform(0, _FARTHEST) / float(np.linalg.norm(step_g))
+            step_g *= self._rng.uniform(0, _FARTHEST) / _length(step_g)
             x_bg[row - start] = source_g + step_g
             # As float32 rounded it.
             step_g = x_bg[row - start].astype(np.float64) - source_g
             if row < self._n:
-                self.pairs.append((row, earlier, float(np.linalg.norm(step_g))))
+                self.pairs.append((row, earlier, _length(step_g)))
         for row in self._rng.choice(fresh, min(_TAKEN_PER_BLOCK, len(fresh)), replace=False):
             taken = (start + int(row), x_bg[row].copy())
             if len(self._pool) < _POOL_PROFILES:
@@ -287,6 +288,11 @@ class Planted:
             [(ids[later], ids[earlier], distance) for later, earlier, distance in self.pairs],
             columns=["later", "earlier", "distance"],
         )
+
+
+def _length(step_g: np.ndarray) -> float:
+    # np.linalg.norm would wait for the matrix products that make the next blocks.
+    return math.sqrt(float(np.square(step_g).sum()))
 
 
 def _blocks(source: Profiles, n: int, planted: Planted | None) -> Iterator[np.ndarray]:
