@@ -120,6 +120,14 @@ def test_an_output_that_exists_is_kept(work, capfd):
     assert run([*PREPARE, "--overwrite"]) == 0
 
 
+@pytest.mark.parametrize("text", ["", "seed = 7", "[option]\nseed = 7", "[options"])
+def test_a_config_without_options_is_refused(work, capfd, text):
+    (work / "mine.toml").write_text(text)
+    assert run([*PREPARE, "--config", "mine.toml"]) == (1 if text == "[options" else 2)
+    assert "mine.toml" in capfd.readouterr().err
+    assert not (work / "data").exists()
+
+
 def test_an_earlier_run_can_be_repeated_from_its_toml(work):
     assert run([*PREPARE, "--seed", "7", "--protocol", "paper"]) == 0
     again = ["prepare", "x.tsv", "--landmarks", "landmarks.txt", "--out", "again"]
@@ -127,6 +135,9 @@ def test_an_earlier_run_can_be_repeated_from_its_toml(work):
     options = tomllib.loads((work / "again" / "run.toml").read_text())["options"]
     assert options["protocol"] == "paper"
     assert options["seed"] == 8
+    assert "overwrite" not in options
+    (work / "bare.toml").write_text('model = "dgex"')
+    assert run(["train", "data", "--config", "bare.toml", "--out", "m"]) == 2
 
 
 def test_a_bad_cell_and_a_constant_gene_are_named(work, capfd):

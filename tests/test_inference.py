@@ -10,6 +10,7 @@ from scipy.stats import rankdata
 
 import dgex
 from dgex.errors import DataError, UsageError
+from dgex.files import whole_file
 from dgex.models.bundle import Bundle
 
 
@@ -254,6 +255,18 @@ def test_what_is_left_of_an_interrupted_output(model, tmp_path, monkeypatch, row
     assert left == (["y.gctx.partial", "y.gctx.partial.json"] if rows else [])
 
 
+def test_an_output_that_another_process_writes_is_left_to_it(model, tmp_path):
+    bundle, _ = model
+    partial = [tmp_path / "y.gctx.partial", tmp_path / "y.gctx.partial.json"]
+    with whole_file(tmp_path / "y.gctx.run.toml") as run_partial:
+        run_partial.touch()
+        for path in partial:
+            path.write_text("mine")
+        with pytest.raises(UsageError, match="written by another dgex"):
+            dgex.predict(bundle, make_profiles(n=5), tmp_path / "y.gctx", overwrite=True)
+        assert [path.read_text() for path in partial] == ["mine", "mine"]
+
+
 def test_run_toml_is_ready_when_the_profiles_are(model, tmp_path, monkeypatch):
     bundle, _ = model
 
@@ -264,3 +277,29 @@ def test_run_toml_is_ready_when_the_profiles_are(model, tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         dgex.predict(bundle, make_profiles(n=5), tmp_path / "y.tsv")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_profiles_of_the_training_platform_may_lack_a_few_genes(tmp_path):
+    everything = make_profiles(n=80, g=150)
+    everything.X = np.round(everything.X, 1)  # full of ties
+    dataset = dgex.prepare(everything, tmp_path / "data", landmarks=LANDMARKS)
+    bundle = dgex.train(dataset, tmp_path / "ridge", model="ridge")
+    test = everything[dataset["test"].obs.index]
+    whole = dgex.predict(bundle, test)
+    less = dgex.predict(bundle, test[:, :149])
+    assert less.uns["dgex"]["ties"] == "average"
+    assert less.uns["dgex"]["moments"] == "training"
+    assert np.abs(less.X - whole.X).mean() < 0.05
+    few = dgex.predict(bundle, test[:, :130])
+    assert (few.uns["dgex"]["ties"], few.uns["dgex"]["moments"]) == ("average", "training")
+    other = dgex.predict(bundle, everything[:, :130])
+    assert (other.uns["dgex"]["ties"], other.uns["dgex"]["moments"]) == ("unique", "own")
+
+
+def test_few_landmarks_are_warned_of(model, caplog):
+    bundle, _ = model
+    plate = make_profiles(n=24, seed=2)
+    dgex.predict(bundle, plate[:, :3])
+    assert "landmarks are measured" not in caplog.text
+    dgex.predict(bundle, plate[:, :2])
+    assert "Only 2 of 6 landmarks are measured" in caplog.text

@@ -23,6 +23,7 @@ from dgex.config import (
     TrainConfig,
 )
 from dgex.errors import DgexError, UsageError
+from dgex.files import read_toml
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -33,7 +34,6 @@ app = App(
     name="dgex",
     help="Infer a full transcriptome from about a thousand measured landmark genes.",
     version=__version__,
-    help_format="plaintext",  # without rich's Markdown, help comes a fifth sooner
     default_parameter=Parameter(negative_iterable=(), consume_multiple=True),
     error_formatter=lambda error: f"dgex: {error}",
 )
@@ -61,6 +61,14 @@ def _launch(
     if config is not None:
         if not config.is_file():
             raise UsageError(f"--config {config}: no such file.")
+        if "options" not in read_toml(config):
+            raise UsageError(f"--config {config} has no [options] table.")
+        content = read_toml(config)
+        if "options" not in content:
+            raise UsageError(f"--config {config}: it has no [options] table.")
+        if content.get("inputs"):
+            inputs = ", ".join(content["inputs"])
+            log.info("--config takes options only; that run's inputs were: %s.", inputs)
         app.config = (Toml(config, root_keys=["options"], use_commands_as_keys=False),)
     app(tokens, exit_on_error=False, print_error=False, result_action="return_value")
 
@@ -166,6 +174,7 @@ def train(
 @app.command(sort_key=5)
 def evaluate(
     dataset: Path,
+    /,
     *models: Path,
     out: Path,
     config: Annotated[EvaluateConfig, Flat] = EvaluateConfig(),

@@ -40,6 +40,13 @@ WHOLE_FROM = 0.8
 """Share of a Model's genes from which a profile can be ranked as a whole transcriptome."""
 
 
+SAME_PLATFORM_FROM = 0.99
+"""Share of a Model's genes from which profiles are taken for ones of the training platform."""
+
+FEW_LANDMARKS = 0.5
+"""Share of the landmarks below which a warning says that little can be inferred."""
+
+
 @dataclass(frozen=True)
 class Plan:
     """How the profiles of one file are read: the choices made, for the user to see.
@@ -127,27 +134,26 @@ def predict(
         notes = _notes(matrix, plan, incoming, preprocessor, config)
         for note in notes:
             log.info("%s", note)
+        _warn_of_few(incoming)
         var = _output_genes(preprocessor, incoming.present_l, config)
         if out is None:
             blocks = _output_blocks(bundle, incoming, config)
             return _as_anndata(blocks, matrix.obs, var, plan, notes)
-        key = _resume_key(matrix, bundle, config, out)
-        # Its hashes take time, so it is ready before the profiles get their name.
-        run_file = out.with_name(out.name + ".run.toml")
-        with (
-            whole_file(run_file) as run_partial,
-            create_matrix(
+        # Begun first, so that no other process is writing what _resume_key may remove; done first,
+        # as its hashes take time in which the profiles would have their name and no run.toml.
+        with whole_file(out.with_name(out.name + ".run.toml")) as run_partial:
+            key = _resume_key(matrix, bundle, config, out)
+            with create_matrix(
                 out, matrix.obs, var, overwrite=config.overwrite, resume_key=key
-            ) as writer,
-        ):
-            if writer.rows_done:
-                log.info("Going on after %d profiles.", writer.rows_done)
-            for start, y_bg in _output_blocks(bundle, incoming, config, writer.rows_done):
-                writer.write(y_bg)
-                progress.report("inferring", start + len(y_bg), matrix.shape[0])
-            inputs = {"model": bundle.path, "profiles": profiles}
-            resolved = {**dataclasses.asdict(plan), "notes": notes}
-            write_run(run_partial, "predict", config, inputs, resolved=resolved)
+            ) as writer:
+                if writer.rows_done:
+                    log.info("Going on after %d profiles.", writer.rows_done)
+                for start, y_bg in _output_blocks(bundle, incoming, config, writer.rows_done):
+                    writer.write(y_bg)
+                    progress.report("inferring", start + len(y_bg), matrix.shape[0])
+                inputs = {"model": bundle.path, "profiles": profiles}
+                resolved = {**dataclasses.asdict(plan), "notes": notes}
+                write_run(run_partial, "predict", config, inputs, resolved=resolved)
     return out
 
 
@@ -190,9 +196,10 @@ def _check_output(matrix: Matrix, config: PredictConfig) -> None:
 def plan_input(matrix: Matrix, preprocessor: Preprocessor, config: PredictConfig) -> Plan:
     """Tell whole-transcriptome from landmark-only profiles, and choose how to standardise them.
 
-    Profiles that hold at least four fifths of the Model's genes are whole. If they hold every
-    gene they are ranked and standardised as the training profiles were; if some are absent they
-    come from another platform, and are treated as D-GEX treats external sets.
+    Profiles that hold at least four fifths of the Model's genes are whole. If they hold nearly
+    all of them they are taken for profiles of the training platform, else for ones of another.
+    Training moments go with the ranks of the training profiles, own moments from another platform
+    with D-GEX's ranks for external sets.
     """
     found = align(preprocessor.genes, matrix.var, str(matrix.path), config.id_column)
     share = float(found.present_g.mean())
@@ -200,7 +207,7 @@ def plan_input(matrix: Matrix, preprocessor: Preprocessor, config: PredictConfig
     if config.ties is not None and not whole:
         raise UsageError("--ties is for whole-transcriptome profiles; these are landmarks only.")
     n = matrix.shape[0]
-    same_platform = whole and bool(found.present_g.all())
+    same_platform = whole and share >= SAME_PLATFORM_FROM
     moments = config.standardize
     if moments is None:
         moments = "training" if same_platform or n < OWN_MOMENTS_FROM else "own"
@@ -208,7 +215,19 @@ def plan_input(matrix: Matrix, preprocessor: Preprocessor, config: PredictConfig
         raise UsageError("--standardize own needs at least 2 profiles; this file has one.")
     if not whole:
         return Plan("landmarks", None, moments)
-    return Plan("whole", config.ties or ("average" if same_platform else "unique"), moments)
+    ties: Ties = "average" if same_platform or moments == "training" else "unique"
+    return Plan("whole", config.ties or ties, moments)
+
+
+def _warn_of_few(incoming: Incoming) -> None:
+    measured, n = int(incoming.present_l.sum()), len(incoming.present_l)
+    if measured < FEW_LANDMARKS * n:
+        log.warning(
+            "Only %d of %d landmarks are measured: what is inferred may be little better than "
+            "every gene's mean. Train a Model on the genes that you measure.",
+            measured,
+            n,
+        )
 
 
 def _notes(
@@ -318,5 +337,5 @@ def _as_anndata(
         progress.report("inferring", start + len(y_bg), len(obs))
     if not np.isfinite(values).all():
         raise DataError("The Model infers values that are not numbers. Train it again.")
-    uns = {"dgex": {"input": plan.input, "moments": plan.moments, "notes": notes}}
+    uns = {"dgex": {**dataclasses.asdict(plan), "ties": plan.ties or "", "notes": notes}}
     return AnnData(values, obs=obs.copy(), var=var, uns=uns)

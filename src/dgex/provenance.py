@@ -14,6 +14,9 @@ from dgex.files import sha256_of, write_toml
 
 _PACKAGES = ("dgex-torch", "numpy", "scipy", "pandas", "h5py", "anndata", "torch", "scikit-learn")
 
+_NOT_REPEATED = {"overwrite", "resume"}
+"""Options that belong to one run, not to what it makes."""
+
 
 def versions() -> dict[str, str]:
     """Versions of Python, dgex and the packages it computes with."""
@@ -64,7 +67,11 @@ def write_run(
         {
             "verb": verb,
             "made": datetime.now(UTC).isoformat(timespec="seconds"),
-            "options": dataclasses.asdict(config),
+            "options": {
+                name: value
+                for name, value in dataclasses.asdict(config).items()
+                if name not in _NOT_REPEATED
+            },
             "inputs": described,
             **({"resolved": resolved} if resolved else {}),
             "versions": versions(),

@@ -225,6 +225,11 @@ class Dataset:
         """Gene table of the targets."""
         return self.preprocessor.targets
 
+    def __repr__(self) -> str:
+        sizes = ", ".join(f"{name} {self[name].n}" for name in self.sets)
+        genes = f"{self._index['n_landmarks']} landmarks, {self._index['n_targets']} targets"
+        return f"<Dataset {self.path} ({self.protocol}): {genes}; {sizes}>"
+
     def __getitem__(self, name: str) -> ProfileSet:
         if name not in self.sets:
             raise UsageError(f"{self.path} has no set {name}; it has {', '.join(self.sets)}.")
@@ -237,6 +242,8 @@ def _read_index(path: Path) -> dict[str, Any]:
         raise UsageError(f"{path}: no such Dataset. Make one with dgex prepare.")
     index_path = path / "dataset.json"
     if not index_path.is_file():
+        if (path / "model.json").is_file():
+            raise UsageError(f"{path} is a Model, not a Dataset. Name the folder of a Dataset.")
         raise DataError(
             f"{path} is not a whole Dataset: dataset.json is missing. Prepare it again."
         )

@@ -13,6 +13,9 @@ from dgex.errors import DataError, UsageError, name_list
 
 SPLITS = ("train", "validation", "test")
 
+_ORDERS = 200
+_SHARE_MET = 0.005
+
 
 def random_split(
     n: int, fractions: tuple[float, float, float] = (0.8, 0.1, 0.1), *, seed: int = 0
@@ -46,8 +49,9 @@ def grouped_split(
     """Assign profiles to splits so that no group is in two; shape (n,), names of splits.
 
     Groups are taken in random order; the first fill train, the next validation, the rest test.
-    A group goes where its middle falls, so that each share is met as nearly as whole groups allow,
-    and each split gets at least one group.
+    A group goes where its middle falls, and each split gets at least one group. Of up to 200 such
+    orders the one that meets the shares best is taken; the first that misses none by more than
+    0.5 % ends the search.
 
     Parameters
     ----------
@@ -84,19 +88,36 @@ def grouped_split(
             f"{len(names)} groups ({name_list(names)}) cannot fill train, validation and test. "
             "Give more profiles, or a finer --group-by."
         )
-    order = np.random.default_rng(seed).permutation(len(names))
-    sizes = np.bincount(codes, minlength=len(names))[order]
-    middle = (np.cumsum(sizes) - sizes / 2) / sizes.sum()
+    rng = np.random.default_rng(seed)
+    sizes = np.bincount(codes, minlength=len(names))
+    best, best_miss = np.zeros(0, dtype=np.intp), np.inf
+    for _ in range(_ORDERS):
+        split_of_code = _split_in_order(rng.permutation(len(names)), sizes, fractions)
+        shares = np.bincount(split_of_code, weights=sizes, minlength=3) / sizes.sum()
+        miss = float(np.abs(shares - fractions).max())
+        if miss < best_miss:
+            best, best_miss = split_of_code, miss
+        if best_miss <= _SHARE_MET:
+            break
+    return np.array(SPLITS)[best[codes]]
+
+
+def _split_in_order(
+    order: np.ndarray, sizes: np.ndarray, fractions: tuple[float, float, float]
+) -> np.ndarray:
+    """Number of the split of every group when they fill the splits in this order."""
+    filled = sizes[order]
+    middle = (np.cumsum(filled) - filled / 2) / filled.sum()
     train_end, validation_end = fractions[0], fractions[0] + fractions[1]
     split_of_rank = np.where(middle < train_end, 0, np.where(middle < validation_end, 1, 2))
     split_of_rank[-1] = 2
     split_of_rank[0] = 0
     if not (split_of_rank == 1).any():
         first_test = np.flatnonzero(split_of_rank == 2)[0]
-        split_of_rank[first_test if first_test < len(names) - 1 else first_test - 1] = 1
-    split_of_code = np.empty(len(names), dtype=np.intp)
+        split_of_rank[first_test if first_test < len(order) - 1 else first_test - 1] = 1
+    split_of_code = np.empty(len(order), dtype=np.intp)
     split_of_code[order] = split_of_rank
-    return np.array(SPLITS)[split_of_code[codes]]
+    return split_of_code
 
 
 def given_split(path: Path, sample_ids: Sequence[str]) -> np.ndarray:
