@@ -128,7 +128,8 @@ def prepare(
     Parameters
     ----------
     expression
-        Expression matrix: GCTX, GCT, h5ad, TSV, CSV, parquet, npy or the 1000 Genomes text layout.
+        Expression matrix: GCTX, GCT, h5ad, TSV, CSV, parquet, npy or the 1000 Genomes text layout;
+        or a folder of the original D-GEX's intermediate arrays (bgedv2_X_tr_float64.npy, …).
     out
         Folder of the Dataset to write.
     landmarks

@@ -121,7 +121,7 @@ def predict(
         config = dataclasses.replace(config, standardize_output=bundle.standardizes_output)
     preprocessor = bundle.preprocessor
     with open_matrix(profiles, orientation=config.orientation) as matrix:
-        _check_output(matrix, config)
+        _check_output(matrix, preprocessor, config)
         plan = plan_input(matrix, preprocessor, config)
         incoming = Incoming(
             matrix,
@@ -178,7 +178,12 @@ def _resume_key(matrix: Matrix, bundle: Bundle, config: PredictConfig, out: Path
     return key
 
 
-def _check_output(matrix: Matrix, config: PredictConfig) -> None:
+def _check_output(matrix: Matrix, preprocessor: Preprocessor, config: PredictConfig) -> None:
+    if config.units == "expression" and not preprocessor.knows_expression:
+        raise UsageError(
+            "--units expression: this Model was trained on z-scores whose moments are not known. "
+            "Leave it out."
+        )
     if not config.standardize_output:
         return
     if config.units == "expression":
@@ -206,9 +211,16 @@ def plan_input(matrix: Matrix, preprocessor: Preprocessor, config: PredictConfig
     whole = share >= WHOLE_FROM if config.input == "auto" else config.input == "whole"
     if config.ties is not None and not whole:
         raise UsageError("--ties is for whole-transcriptome profiles; these are landmarks only.")
+    if whole and not preprocessor.knows_expression:
+        raise UsageError(
+            f"{matrix.path} holds whole transcriptomes, and this Model, trained on z-scores, has "
+            "no quantile reference to bring them to. Pass --input landmarks to use their landmarks."
+        )
     n = matrix.shape[0]
     same_platform = whole and share >= SAME_PLATFORM_FROM
     moments = config.standardize
+    if moments is None and not preprocessor.knows_expression:
+        moments = "own"
     if moments is None:
         moments = "training" if same_platform or n < OWN_MOMENTS_FROM else "own"
     if moments == "own" and n < 2:
@@ -254,7 +266,10 @@ def _notes(
     elif incoming.is_linear:
         notes.append("Values look linear and are taken as log2(x + 1).")
     whose = "the file's own" if plan.moments == "own" else "the training"
-    notes.append(f"Standardised gene by gene by {whose} moments (--standardize).")
+    if plan.moments == "training" and not preprocessor.knows_expression:
+        notes.append("Values are taken as the z-scores they are (--standardize training).")
+    else:
+        notes.append(f"Standardised gene by gene by {whose} moments (--standardize).")
     filled = incoming.landmarks_filled()
     if filled:
         notes.append(filled)

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from dgex.config import PrepareConfig, with_options
+from dgex.data.arrays import prepare_arrays
 from dgex.data.choose import choose_genes, refuse_constant, without_constant
 from dgex.data.compendium import Compendium
 from dgex.data.dataset import Dataset, write_index, write_set_genes
@@ -52,6 +53,7 @@ def prepare(
     ----------
     expression
         A matrix of profiles in any supported format (log2 expression, TPM, counts), or an AnnData.
+        Or a folder of the original D-GEX's intermediate arrays (see `dgex.data.arrays`).
     out
         Folder to write.
     landmarks
@@ -92,6 +94,13 @@ def prepare(
     out = Path(out)
     read = [expression, landmarks, targets, *external.values(), config.obs, config.split]
     refuse_existing(out, config.overwrite, read)
+    if isinstance(expression, (str, Path)) and Path(expression).is_dir():
+        if external:
+            raise UsageError(
+                f"--external: of no use for a folder of arrays, {expression}, which holds its own "
+                "external sets. Leave it out."
+            )
+        return prepare_arrays(Path(expression), out, landmarks, targets, config)
     _check_options(config, [expression, *external.values()])
     _check_external(external)
     record = Record()
