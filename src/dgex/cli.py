@@ -61,8 +61,6 @@ def _launch(
     if config is not None:
         if not config.is_file():
             raise UsageError(f"--config {config}: no such file.")
-        if "options" not in read_toml(config):
-            raise UsageError(f"--config {config} has no [options] table.")
         content = read_toml(config)
         if "options" not in content:
             raise UsageError(f"--config {config}: it has no [options] table.")
