@@ -259,7 +259,7 @@ class Planted:
         fresh = np.setdiff1d(np.arange(len(x_bg)), self._later[first:last] - start)
         for row in self._later[first:last].tolist():
             earlier, source_g = self._earlier(row - start, start, fresh, x_bg)
-            step_g = self._rng.standard_normal(x_bg.shape[1])
+            step_g = self._rng.standard_normal(x_bg.shape[1:])
             step_g *= self._rng.uniform(0, _FARTHEST) / _length(step_g)
             x_bg[row - start] = source_g + step_g
             # As float32 rounded it.

@@ -7,6 +7,7 @@ that are far apart in the projection need no second look, and the few others are
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -173,7 +174,9 @@ def _verify(
             x_rg = prepared(matrix.take(rows))
             for pair in pairs:
                 a, b = np.searchsorted(rows, [later[pair], earlier[pair]])
-                distance = float(np.linalg.norm(x_rg[a].astype(np.float64) - x_rg[b]))
+                # For one vector np.linalg.norm would wake threads that take longer than the sum.
+                step_g = x_rg[a].astype(np.float64) - x_rg[b]
+                distance = math.sqrt(float(np.square(step_g).sum()))
                 if distance < threshold:
                     found[int(later[pair])] = (int(earlier[pair]), distance)
         rest = ~np.isin(later, list(found))

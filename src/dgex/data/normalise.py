@@ -154,6 +154,8 @@ def reference_values(reference_g: np.ndarray, index_bg: np.ndarray) -> np.ndarra
 def _sorted_rows(x_bg: np.ndarray) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
     """First row, sort order and sorted values (float64, NaN last) of a few profiles at a time.
 
+    The arrays are used again for the next few.
+
     The column numbers replace the last bits of the values, so that one fast sort of plain numbers
     brings values and columns into order together. Only values that differ in no other bit may then
     stand in the wrong order; where the true values show that they do, the row is sorted again.
@@ -161,21 +163,23 @@ def _sorted_rows(x_bg: np.ndarray) -> Iterator[tuple[int, np.ndarray, np.ndarray
     g = x_bg.shape[1]
     column_bits = np.int64((1 << (g - 1).bit_length()) - 1)
     column_g = np.arange(g)
+    packed = np.empty((_ROWS_AT_ONCE, g), dtype=np.int64)
+    in_order = np.empty((_ROWS_AT_ONCE, g))
     for first in range(0, len(x_bg), _ROWS_AT_ONCE):
         few_bg = np.ascontiguousarray(x_bg[first : first + _ROWS_AT_ONCE], dtype=np.float64)
-        packed_bg = few_bg.view(np.int64) & ~column_bits
+        packed_bg, sorted_bg = packed[: len(few_bg)], in_order[: len(few_bg)]
+        np.bitwise_and(few_bg.view(np.int64), ~column_bits, out=packed_bg)
         packed_bg |= column_g
         as_numbers_bg = packed_bg.view(np.float64)
         as_numbers_bg.sort(axis=1)
         # Sorting loses the last bits of what is no number, and infinities are none with columns.
         lost_b = np.isnan(as_numbers_bg[:, -1])
         packed_bg &= column_bits
-        sorted_bg = np.empty_like(few_bg)
         for row, order_g in enumerate(packed_bg):
             # Clipping changes nothing here; without it a copy would be made first.
             few_bg[row].take(order_g, out=sorted_bg[row], mode="clip")
-        in_order_b = (sorted_bg[:, 1:] >= sorted_bg[:, :-1]).all(axis=1)
-        for row in np.flatnonzero(lost_b | ~in_order_b).tolist():
+        wrong_b = ~(sorted_bg[:, 1:] >= sorted_bg[:, :-1]).all(axis=1)
+        for row in np.flatnonzero(lost_b | wrong_b).tolist():
             packed_bg[row] = np.argsort(few_bg[row])
             sorted_bg[row] = few_bg[row][packed_bg[row]]
         yield first, packed_bg, sorted_bg

@@ -1,0 +1,61 @@
+"""What every benchmark here prints and writes: one table, and the machine it was measured on."""
+
+from __future__ import annotations
+
+import os
+import platform
+import resource
+import subprocess
+import time
+from pathlib import Path
+
+import pandas as pd
+
+from dgex.provenance import versions
+
+
+def machine() -> str:
+    """Processor, cores, memory, load and versions, in one line."""
+    processor = platform.processor() or platform.machine()
+    information = Path("/proc/cpuinfo")
+    if information.is_file():
+        named = [x for x in information.read_text().splitlines() if x.startswith("model name")]
+        processor = named[0].partition(":")[2].strip() if named else processor
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    numbers = versions()
+    shown = ", ".join(f"{name} {numbers[name]}" for name in ("python", "numpy", "scipy", "h5py"))
+    return (
+        f"{processor}, {len(os.sched_getaffinity(0))} cores, {memory:.0f} GB, "
+        f"load {os.getloadavg()[0]:.1f}, {platform.system()} {platform.release()}, {shown}"
+    )
+
+
+def show(name: str, rows: list[dict[str, object]], out: Path | None, *, about: str) -> None:
+    """Print the table, and write it as TSV where `out` is given."""
+    table = pd.DataFrame(rows)
+    lines = [about, machine()]
+    print("\n".join(lines))
+    print(table.to_string(index=False, na_rep="-", float_format=lambda x: f"{x:,.4g}"))
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        with open(out / f"{name}.tsv", "w", encoding="utf-8") as handle:
+            handle.writelines(f"# {line}\n" for line in lines)
+            table.to_csv(handle, sep="\t", index=False, float_format="%.4g")
+
+
+def run(command: list[str]) -> tuple[float, float]:
+    """Seconds and peak memory (GB) of a process of its own."""
+    began = time.perf_counter()
+    child = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    _, status, used = os.wait4(child.pid, 0)
+    seconds = time.perf_counter() - began
+    if status != 0:
+        raise SystemExit(f"{' '.join(command)} failed.")
+    unit = 2**30 if platform.system() == "Darwin" else 2**20
+    return seconds, used.ru_maxrss / unit
+
+
+def peak() -> float:
+    """Peak memory of this process so far, GB."""
+    unit = 2**30 if platform.system() == "Darwin" else 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
