@@ -15,6 +15,7 @@ from cyclopts.config import Toml
 from dgex import __version__, progress
 from dgex.config import (
     EvaluateConfig,
+    ImportConfig,
     Orientation,
     PanelConfig,
     PredictConfig,
@@ -290,6 +291,42 @@ def info(path: Path, /, *, orientation: Orientation | None = None) -> None:
     width = max(len(name) for name, _ in lines)
     for name, value in lines:
         print(f"{name:<{width}}  {value}")
+
+
+@app.command(sort_key=11)
+def import_cmap(
+    weights: Path, /, *, out: Path, config: Annotated[ImportConfig, Flat] = ImportConfig()
+) -> None:
+    """Make a Model of the Connectivity Map's linear weights.
+
+    Parameters
+    ----------
+    weights
+        GCTX: rows are targets, columns the intercept, then the landmarks.
+    out
+        Folder of the Model to write.
+    """
+    from dgex.models.cmap import import_cmap as run
+
+    print(f"Model: {run(weights, out, config).path}")
+
+
+@app.command(sort_key=12)
+def export_cmap(model: Path, /, *, out: Path, overwrite: bool = False) -> None:
+    """Write a linear Model as the Connectivity Map's weights, for log2 expression.
+
+    Parameters
+    ----------
+    model
+        Folder of a Model of kind ols or ridge, or one that import-cmap made.
+    out
+        GCTX file to write.
+    overwrite
+        Replace the output where it exists.
+    """
+    from dgex.models.cmap import export_cmap as run
+
+    print(f"Weights: {run(model, out, overwrite=overwrite)}")
 
 
 @app.command(sort_key=10)

@@ -238,7 +238,8 @@ class PredictConfig:
         says.
     units
         Units of the output: z-scores, or log2 expression by the training moments, for measured
-        landmarks too.
+        landmarks too. Where not given: z-scores, or of a Model of CMap the log2 expression that it
+        gives.
     genes
         Genes of the output: landmarks then targets, or targets only.
     weights
@@ -258,7 +259,7 @@ class PredictConfig:
     ties: Literal["unique", "average"] | None = None
     missing_landmarks: Literal["mean", "infer"] = "infer"
     standardize_output: bool | None = None
-    units: Literal["standardised", "expression"] = "standardised"
+    units: Literal["standardised", "expression"] | None = None
     genes: Literal["all", "targets"] = "all"
     weights: str = "validation"
     id_column: str | None = None
@@ -286,6 +287,19 @@ class SimulateConfig:
     like: Literal["geo", "gtex", "1000g", "l1000"] = "geo"
     profiles: int | None = None
     seed: int = 0
+    overwrite: bool = False
+
+
+@dataclass(frozen=True)
+class ImportConfig:
+    """How CMap's weights become a Model.
+
+    Attributes
+    ----------
+    overwrite
+        Replace the output where it exists.
+    """
+
     overwrite: bool = False
 
 

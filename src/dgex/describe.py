@@ -96,6 +96,14 @@ def _describe_model(path: Path) -> Lines:
 
     bundle = Bundle.load(path)
     settings = bundle.model.settings()
+    units = {"standardised": "z-scores", "expression": "log2 expression"}
+    origin = [
+        ("trained on", f"{bundle.dataset_name} ({bundle.protocol} protocol)"),
+        ("weights", ", ".join(bundle.weights_available)),
+        ("fingerprint of the Dataset", bundle.dataset_fingerprint),
+    ]
+    if bundle.units == "expression":
+        origin = [("read from", bundle.dataset_name), ("SHA-256", bundle.dataset_fingerprint)]
     shown = {name: value for name, value in settings.items() if not isinstance(value, (list, dict))}
     return [
         ("Model", str(path)),
@@ -103,9 +111,8 @@ def _describe_model(path: Path) -> Lines:
         ("settings", ", ".join(f"{name} {value}" for name, value in shown.items()) or "none"),
         ("landmarks", str(len(bundle.preprocessor.landmarks))),
         ("targets", str(len(bundle.preprocessor.targets))),
-        ("trained on", f"{bundle.dataset_name} ({bundle.protocol} protocol)"),
-        ("weights", ", ".join(bundle.weights_available)),
-        ("fingerprint of the Dataset", bundle.dataset_fingerprint),
+        ("takes and gives", units[bundle.units]),
+        *origin,
     ]
 
 

@@ -23,7 +23,7 @@ from dgex.data.incoming import Incoming
 from dgex.data.matrix import create_matrix, open_matrix
 from dgex.data.normalise import Moments
 from dgex.data.preprocess import Preprocessor, Ties
-from dgex.errors import DataError, UsageError
+from dgex.errors import DataError, UsageError, name_list
 from dgex.files import refuse_existing, sha256_of, whole_file
 from dgex.models.bundle import Bundle
 from dgex.provenance import write_run
@@ -58,12 +58,12 @@ class Plan:
     ties
         How whole-transcriptome profiles are ranked; None for landmark-only ones.
     moments
-        ``own`` or ``training``.
+        ``own`` or ``training``; ``none`` where the Model takes log2 expression.
     """
 
     input: Literal["whole", "landmarks"]
     ties: Ties | None
-    moments: Literal["own", "training"]
+    moments: Literal["own", "training", "none"]
 
 
 def predict(
@@ -119,10 +119,12 @@ def predict(
     bundle = model if isinstance(model, Bundle) else Bundle.load(model, weights=config.weights)
     if config.standardize_output is None:
         config = dataclasses.replace(config, standardize_output=bundle.standardizes_output)
+    if config.units is None:
+        config = dataclasses.replace(config, units=bundle.units)
     preprocessor = bundle.preprocessor
     with open_matrix(profiles, orientation=config.orientation) as matrix:
-        _check_output(matrix, preprocessor, config)
-        plan = plan_input(matrix, preprocessor, config)
+        _check_output(matrix, bundle, config)
+        plan = _plan(matrix, bundle, config)
         incoming = Incoming(
             matrix,
             preprocessor,
@@ -131,6 +133,8 @@ def predict(
             missing_landmarks=config.missing_landmarks,
             id_column=config.id_column,
         )
+        if plan.moments == "none":
+            _refuse_gaps(matrix, incoming)
         notes = _notes(matrix, plan, incoming, preprocessor, config)
         for note in notes:
             log.info("%s", note)
@@ -178,8 +182,21 @@ def _resume_key(matrix: Matrix, bundle: Bundle, config: PredictConfig, out: Path
     return key
 
 
-def _check_output(matrix: Matrix, preprocessor: Preprocessor, config: PredictConfig) -> None:
-    if config.units == "expression" and not preprocessor.knows_expression:
+def _check_output(matrix: Matrix, bundle: Bundle, config: PredictConfig) -> None:
+    if bundle.units == "expression":
+        idle = {
+            "--units standardised": config.units == "standardised",
+            "--standardize": config.standardize is not None,
+            "--input whole": config.input == "whole",
+            "--ties": config.ties is not None,
+        }
+        given = [option for option, is_given in idle.items() if is_given]
+        if given:
+            raise UsageError(
+                f"{name_list(given)}: of no use to {bundle.path}, which takes and gives log2 "
+                "expression. Leave it out."
+            )
+    elif config.units == "expression" and not bundle.preprocessor.knows_expression:
         raise UsageError(
             "--units expression: this Model was trained on z-scores whose moments are not known. "
             "Leave it out."
@@ -195,6 +212,23 @@ def _check_output(matrix: Matrix, preprocessor: Preprocessor, config: PredictCon
         raise UsageError(
             "--standardize-output needs at least 2 profiles; this file has one. Pass "
             "--no-standardize-output."
+        )
+
+
+def _plan(matrix: Matrix, bundle: Bundle, config: PredictConfig) -> Plan:
+    if bundle.units == "expression":
+        return Plan("landmarks", None, "none")
+    return plan_input(matrix, bundle.preprocessor, config)
+
+
+def _refuse_gaps(matrix: Matrix, incoming: Incoming) -> None:
+    """Without moments there is no mean to put in the place of what is missing."""
+    absent = incoming.genes.index[~incoming.present_l]
+    if len(absent) or incoming.n_missing:
+        what = f"{len(absent)} landmarks ({name_list(absent)})" if len(absent) else "values"
+        raise DataError(
+            f"{matrix.path} lacks {what}, and a Model that takes log2 expression needs every one. "
+            "Fill them first."
         )
 
 
@@ -266,7 +300,9 @@ def _notes(
     elif incoming.is_linear:
         notes.append("Values look linear and are taken as log2(x + 1).")
     whose = "the file's own" if plan.moments == "own" else "the training"
-    if plan.moments == "training" and not preprocessor.knows_expression:
+    if plan.moments == "none":
+        notes.append("Values are taken as log2 expression; they are not standardised.")
+    elif plan.moments == "training" and not preprocessor.knows_expression:
         notes.append("Values are taken as the z-scores they are (--standardize training).")
     else:
         notes.append(f"Standardised gene by gene by {whose} moments (--standardize).")
@@ -312,7 +348,7 @@ def _output_blocks(
             # A gene that is inferred as one value everywhere stays at 0.
             scale_t = np.where(inferred.sd_g > 0, inferred.sd_g, 1.0)
             y_bt = ((y_bt - inferred.mean_g) / scale_t).astype(np.float32)
-        if config.units == "expression":
+        if config.units == "expression" and bundle.units == "standardised":
             x_bl = preprocessor.expression(x_bl, slice(0, n_landmarks))
             y_bt = preprocessor.expression(y_bt, preprocessor.of_targets)
         yield start, y_bt if config.genes == "targets" else np.hstack([x_bl, y_bt])

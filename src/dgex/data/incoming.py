@@ -36,7 +36,8 @@ class Incoming:
         reference. None: landmark-only profiles, which have no such reference; then g = l, and
         values on a linear scale are taken as log2(x + 1).
     moments
-        ``own``: standardise by the profiles' own moments; ``training``: by the training moments.
+        ``own``: standardise by the profiles' own moments; ``training``: by the training moments;
+        ``none``: leave them in log2 expression, for a preprocessor whose moments change nothing.
     missing_landmarks
         ``infer`` absent landmarks from the others, or set them to the ``mean`` (0).
     id_column
@@ -69,7 +70,7 @@ class Incoming:
         preprocessor: Preprocessor,
         *,
         ties: Ties | None,
-        moments: Literal["own", "training"],
+        moments: Literal["own", "training", "none"],
         missing_landmarks: Literal["mean", "infer"],
         id_column: str | None = None,
     ) -> None:

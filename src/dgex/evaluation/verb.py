@@ -192,6 +192,11 @@ def _named_bundles(models: Sequence[str | Path | Bundle]) -> dict[str, Bundle]:
 
 def _targets_of(name: str, bundle: Bundle, dataset: Dataset) -> np.ndarray:
     """Where the targets of a Model are among those of the Dataset."""
+    if bundle.units == "expression":
+        raise UsageError(
+            f"{name} takes and gives log2 expression, and the sets of a Dataset are z-scores. "
+            "Leave it out; dgex predict uses it."
+        )
     landmarks, targets = bundle.preprocessor.landmarks.index, bundle.preprocessor.targets.index
     if not landmarks.equals(dataset.landmarks.index):
         _refuse_genes(name, "landmarks", dataset.landmarks.index.symmetric_difference(landmarks))

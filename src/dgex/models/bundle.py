@@ -11,7 +11,7 @@ import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -20,23 +20,30 @@ from dgex.data.dataset import check_files, file_sizes
 from dgex.data.preprocess import Preprocessor
 from dgex.data.view import JOINED_FOLDER
 from dgex.errors import DataError, UsageError, name_list
-from dgex.files import write_json
+from dgex.files import sha256_of, write_json
 from dgex.models.base import Model
 from dgex.models.card import model_card
 from dgex.models.checkpoint import CHECKPOINT_FILE, Best
+from dgex.models.cmap import CMapLinear
 from dgex.models.dgex_net import DGEX
 from dgex.models.linear import OLS, MeanModel, Ridge
 from dgex.provenance import write_run
 
 if TYPE_CHECKING:
-    from dgex.config import TrainConfig
+    from dgex.config import ImportConfig, TrainConfig
     from dgex.data.dataset import Dataset
 
 FORMAT_VERSION = 1
 MODEL_FILE, LOG_FILE = "model.json", "training.tsv"
 REMEDY = "Train the Model again."
 
-KINDS: dict[str, type[Model]] = {"mean": MeanModel, "ols": OLS, "ridge": Ridge, "dgex": DGEX}
+KINDS: dict[str, type[Model]] = {
+    "mean": MeanModel,
+    "ols": OLS,
+    "ridge": Ridge,
+    "dgex": DGEX,
+    "cmap": CMapLinear,
+}
 
 
 @dataclass(frozen=True)
@@ -80,6 +87,11 @@ class Bundle:
     info: dict[str, Any]
 
     @property
+    def units(self) -> Literal["standardised", "expression"]:
+        """What the model takes and gives: z-scores, or log2 expression."""
+        return "expression" if self.info.get("units") == "expression" else "standardised"
+
+    @property
     def trained_on_all(self) -> bool:
         """Whether it learned from validation and test too."""
         return self.info.get("train_on") == "all"
@@ -90,7 +102,7 @@ class Bundle:
         return bool(self.info.get("standardize_output", False))
 
     def predict(self, x_nl: np.ndarray) -> np.ndarray:
-        """Inferred targets (n, t) of landmarks (n, l), both in standardised units."""
+        """Inferred targets (n, t) of landmarks (n, l), both in the `units` of the model."""
         return self.model.predict(x_nl)
 
     @classmethod
@@ -168,6 +180,56 @@ def write_bundle(
     training_log
         A row per epoch, for nets.
     """
+    inputs = {
+        "dataset": str(dataset.path.resolve()),
+        "dataset_fingerprint": dataset.fingerprint,
+        "dataset_protocol": dataset.protocol,
+    }
+    write_run(folder / "run.toml", "train", config, inputs)
+    if training_log is not None:
+        training_log.to_csv(folder / LOG_FILE, sep="\t", index=False)
+    info = {
+        "kind": config.model,
+        "settings": settings,
+        "protocol": dataset.protocol,
+        "dataset": {"name": dataset.name, "fingerprint": dataset.fingerprint},
+        "n_train": dataset["train"].n,
+        "train_on": config.train_on,
+        "standardize_output": config.standardize_output,
+    }
+    _write(folder, info, dataset.preprocessor, best)
+
+
+def write_imported(
+    folder: Path, model: Model, preprocessor: Preprocessor, source: Path, config: ImportConfig
+) -> None:
+    """Fill a Model directory with a model that takes and gives log2 expression, read from a file.
+
+    Parameters
+    ----------
+    folder
+        The directory, which exists.
+    model, preprocessor
+        The model and its genes.
+    source
+        The file.
+    config
+        Options.
+    """
+    write_run(folder / "run.toml", "import-cmap", config, {"weights": source})
+    info = {
+        "kind": model.kind,
+        "settings": model.settings(),
+        "protocol": "none",
+        "dataset": {"name": source.name, "fingerprint": sha256_of(source)},
+        "units": "expression",
+    }
+    _write(folder, info, preprocessor, {"validation": Best(float("nan"), None, model.arrays())})
+
+
+def _write(
+    folder: Path, info: dict[str, Any], preprocessor: Preprocessor, best: dict[str, Best]
+) -> None:
     from safetensors.numpy import save_file
 
     weights = {}
@@ -178,26 +240,12 @@ def write_bundle(
         # JSON has no NaN: the MAE on a set without profiles.
         mae = one.mae if np.isfinite(one.mae) else None
         weights[name] = {"file": file, "mae": mae, "epoch": one.epoch}
-    dataset.preprocessor.save(folder / "preprocessing")
-    if training_log is not None:
-        training_log.to_csv(folder / LOG_FILE, sep="\t", index=False)
-    inputs = {
-        "dataset": str(dataset.path.resolve()),
-        "dataset_fingerprint": dataset.fingerprint,
-        "dataset_protocol": dataset.protocol,
-    }
-    write_run(folder / "run.toml", "train", config, inputs)
+    preprocessor.save(folder / "preprocessing")
     info = {
         "format": FORMAT_VERSION,
-        "kind": config.model,
-        "settings": settings,
-        "protocol": dataset.protocol,
-        "dataset": {"name": dataset.name, "fingerprint": dataset.fingerprint},
-        "n_landmarks": len(dataset.landmarks),
-        "n_targets": len(dataset.targets),
-        "n_train": dataset["train"].n,
-        "train_on": config.train_on,
-        "standardize_output": config.standardize_output,
+        **info,
+        "n_landmarks": len(preprocessor.landmarks),
+        "n_targets": len(preprocessor.targets),
         "weights": weights,
     }
     (folder / "README.md").write_text(model_card(info), "utf-8")

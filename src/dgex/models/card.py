@@ -37,6 +37,8 @@ def model_card(info: dict[str, Any]) -> str:
     >>> print(model_card(info).splitlines()[0])
     # A dgex Model: 943 landmarks to 9520 targets by ols
     """
+    if info.get("units") == "expression":
+        return _imported_card(info)
     dataset = info["dataset"]
     settings = {
         name: value for name, value in info["settings"].items() if not isinstance(value, list)
@@ -98,6 +100,29 @@ the landmarks alone; the Model brings them to its own units.
 - Some targets cannot be inferred from these landmarks: look at the table per gene of
   `dgex evaluate` before you trust a single gene.
 - Inferred values vary less than measured ones: do not mix the two in one test.
+- It is for research, not for decisions about patients.
+"""
+
+
+def _imported_card(info: dict[str, Any]) -> str:
+    return f"""\
+# A dgex Model: {info["n_landmarks"]} landmarks to {info["n_targets"]} targets by {info["kind"]}
+
+CMap's linear model, read from `{info["dataset"]["name"]}` (SHA-256
+`{info["dataset"]["fingerprint"]}`). Every target is a linear combination of all landmarks, clipped
+to 0 … 15. It takes and gives log2 expression, not z-scores. Landmarks and targets are listed, with
+their identifiers, in `preprocessing/`.
+
+## How to use it
+
+    dgex predict MODEL PROFILES --out INFERRED.gctx
+
+Profiles hold every landmark, in log2 expression, normalised as those that the weights were
+learned on; dgex does not know how.
+
+## Limits
+
+- dgex has not scored it.
 - It is for research, not for decisions about patients.
 """
 
