@@ -5,8 +5,10 @@ from __future__ import annotations
 import h5py
 import numpy as np
 import pandas as pd
+import pytest
 
 from dgex import demo
+from dgex.errors import UsageError
 from dgex.evaluation.evaluate import Evaluation
 
 
@@ -30,3 +32,7 @@ def test_the_demo_runs_twice_and_is_honest_about_its_split(tmp_path, monkeypatch
         == 0
     )
     demo.run_demo(tmp_path / "demo")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "report.html").write_text("mine")
+    with pytest.raises(UsageError, match="dgex did not make"):
+        demo.run_demo(tmp_path / "mine")

@@ -12,6 +12,8 @@ from dgex import demo_data
 from dgex.data.matrix import create_matrix, open_matrix
 from dgex.data.panel import panel
 from dgex.data.prepare import prepare
+from dgex.files import refuse_existing
+from dgex.provenance import write_run
 
 log = logging.getLogger("dgex")
 
@@ -32,6 +34,11 @@ def run_demo(out: str | Path, *, seed: int = 0) -> tuple[Path, pd.DataFrame]:
     -------
     tuple of pathlib.Path and pandas.DataFrame
         The report, and the summary of the evaluation.
+
+    Raises
+    ------
+    UsageError
+        `out` is a folder that dgex did not make.
     """
     from dgex.evaluation.verb import evaluate
     from dgex.inference import predict
@@ -39,6 +46,9 @@ def run_demo(out: str | Path, *, seed: int = 0) -> tuple[Path, pd.DataFrame]:
 
     out = Path(out)
     tumours = demo_data.path()
+    refuse_existing(out, overwrite=True)
+    out.mkdir(parents=True, exist_ok=True)
+    write_run(out / "run.toml", "demo", None, {"expression": tumours}, {"seed": seed})
     log.info("1 of 5  dgex panel: 943 landmarks from the training patients")
     panel_file = out / "panel.tsv"
     panel(tumours, panel_file, group_by="patient", seed=seed, overwrite=True)

@@ -152,9 +152,14 @@ def predict(
             ) as writer:
                 if writer.rows_done:
                     log.info("Going on after %d profiles.", writer.rows_done)
-                for start, y_bg in _output_blocks(bundle, incoming, config, writer.rows_done):
-                    writer.write(y_bg)
-                    progress.report("inferring", start + len(y_bg), matrix.shape[0])
+                try:
+                    for start, y_bg in _output_blocks(bundle, incoming, config, writer.rows_done):
+                        writer.write(y_bg)
+                        progress.report("inferring", start + len(y_bg), matrix.shape[0])
+                except KeyboardInterrupt:
+                    if key is not None and writer.rows_done:
+                        log.warning("%d profiles are kept for --resume.", writer.rows_done)
+                    raise
                 inputs = {"model": bundle.path, "profiles": profiles}
                 resolved = {**dataclasses.asdict(plan), "notes": notes}
                 write_run(run_partial, "predict", config, inputs, resolved=resolved)

@@ -45,7 +45,7 @@ def write_run(
     verb
         What was done: ``prepare``, ``train``, ``evaluate`` or ``predict``.
     config
-        The frozen dataclass of resolved options.
+        The frozen dataclass of resolved options; None for a verb without options of its own.
     inputs
         What it was done to, by role: files are named with their SHA-256, other values by their
         text; None is left out.
@@ -69,7 +69,7 @@ def write_run(
             "made": datetime.now(UTC).isoformat(timespec="seconds"),
             "options": {
                 name: value
-                for name, value in dataclasses.asdict(config).items()
+                for name, value in (dataclasses.asdict(config) if config else {}).items()
                 if name not in _NOT_REPEATED
             },
             "inputs": described,

@@ -347,7 +347,8 @@ def align(
         raise DataError(
             f"None of the {len(genes)} genes asked for is in {source} (they look like "
             f"{name_list(genes.index, 3)}; the file's ids like {name_list(var.index, 3)}). "
-            "Name the column of identifiers with --id-column, or check the species and panel."
+            "Name the column of identifiers with --id-column, or check the species, the panel and, "
+            "for a text table, its --orientation."
         )
     _, column, kind, found = best
     present_g = np.array([bool(columns) for columns in found])

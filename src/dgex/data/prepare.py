@@ -195,8 +195,11 @@ def _check_external(external: Mapping[str, Any]) -> None:
                 f"--external {name}: a name of an external set has letters, digits, - and _ only "
                 f"and is none of {', '.join(SPLITS)}."
             )
-        if isinstance(source, (str, Path)) and not Path(source).exists():
-            raise UsageError(f"--external {name}: {source}: no such file.")
+        if isinstance(source, (str, Path)):
+            if not Path(source).exists():
+                raise UsageError(f"--external {name}: {source}: no such file.")
+            if Path(source).is_dir():
+                raise UsageError(f"--external {name}: {source} is a folder, not a matrix file.")
 
 
 def _without_duplicates(
