@@ -52,7 +52,10 @@ def test_scores_are_those_of_the_models_own_targets(work, tmp_path):
             assert list(rows["gene"]) == list(dataset.targets.index[span][present_t[span]])
             np.testing.assert_allclose(rows["mae"], error_t, rtol=1e-5)
     assert evaluation.info["ranked"] == ["ols"]
-    assert "Of other targets, and not ranked here: first, second." in verdict(evaluation, "test")
+    assert (
+        "Not ranked, as their targets or training profiles are others: first, second."
+        in verdict(evaluation, "test")
+    )
     assert "first" in (tmp_path / "out" / "report.html").read_text()
 
 
@@ -64,7 +67,7 @@ def test_parts_are_ranked_among_models_of_the_same_targets(work, tmp_path):
     # OLS of other targets is no yardstick.
     assert np.isnan(table.loc["second", "improvement_over_ols_percent"])
     assert np.isfinite(table.loc["first", "improvement_over_ols_percent"])
-    assert "not ranked here: second" in verdict(evaluation, "test")
+    assert "training profiles are others: second." in verdict(evaluation, "test")
 
 
 def test_a_set_without_any_of_a_models_targets(work, tmp_path):

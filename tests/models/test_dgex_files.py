@@ -47,6 +47,7 @@ def test_the_seven_files(make, tmp_path, chosen):
     base = tmp_path / "made" / "9_H2_10"
     train(dataset, tmp_path / "net", **NET, dgex_files=base, target_range=chosen)
     assert {path.name for path in base.parent.iterdir()} == {base.name + end for end in ENDINGS}
+    assert len({path.stat().st_mode for path in base.parent.iterdir()}) == 1
     targets = slice(3, 7) if chosen else slice(None)
     for prefix, weights, sets in (
         ("_bestva", "validation", {"va": "validation", "te": "test"}),

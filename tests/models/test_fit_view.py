@@ -158,5 +158,12 @@ def test_card_and_evaluate_say_that_nothing_was_held_out(dataset, tmp_path, capl
         evaluation = dgex.evaluate(dataset, [bundle], tmp_path / "out")
     assert "model was trained with --train-on all" in caplog.text
     assert any("--train-on all" in note for note in evaluation.info["notes"])
+    assert evaluation.info["ranked"] == ["model"]  # the reference, though with a warning
+    dgex.train(dataset, tmp_path / "honest", model="mean")
+    dgex.train(dataset, tmp_path / "flattered", model="ridge", train_on="all")
+    models = [tmp_path / "honest", tmp_path / "flattered"]
+    for sets, ranked in (((), ["honest"]), (("gtex",), ["honest", "flattered"])):
+        both = dgex.evaluate(dataset, models, tmp_path / "both", sets=sets, overwrite=True)
+        assert both.info["ranked"] == ranked
     written = json.loads((tmp_path / "out" / "evaluation.json").read_text())
     assert any("--train-on all" in note for note in written["notes"])

@@ -94,6 +94,12 @@ def evaluate(
     scores = evaluate_models(dataset, bundles, config.sets or None, targets=targets)
     title = f"dgex: {', '.join(bundles)} on {dataset.name}"
     told = {"title": title, "run": _what_was_run(dataset, bundles), "notes": notes}
+    if held_out:
+        told["ranked"] = [
+            name
+            for name in scores.info["ranked"]
+            if not bundles[name].trained_on_all or name == scores.info["reference"]
+        ] or scores.info["ranked"]
     evaluation = dataclasses.replace(scores, info=scores.info | told)
     logs = {
         name: bundle.training_log

@@ -25,7 +25,9 @@ and lower for 88.9 % of the targets.'
     others = [name for name in evaluation.info.get("models", {}) if ranked and name not in ranked]
     if not others:
         return text
-    return f"{text} Of other targets, and not ranked here: {name_list(others)}."
+    return (
+        f"{text} Not ranked, as their targets or training profiles are others: {name_list(others)}."
+    )
 
 
 def _verdict(evaluation: Evaluation, set_name: str) -> str:

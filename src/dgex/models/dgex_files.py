@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -123,6 +124,8 @@ def dgex_files(dataset: Dataset, config: TrainConfig, trained: Trained) -> Itera
                 {name: np.ascontiguousarray(array) for name, array in arrays.items()},
                 partial[f"{prefix}_model.safetensors"],
             )
+            # The library makes files that only their owner may read.
+            shutil.copymode(partial[".log"], partial[f"{prefix}_model.safetensors"])
             model = DGEX.from_arrays(arrays, net_settings(config))
             for short, set_name in sets.items():
                 _write_inferred(partial[f"{prefix}_Y_{short}_hat.npy"], model, dataset[set_name])
