@@ -62,7 +62,7 @@ def test_an_unknown_option_is_named_with_the_known_ones() -> None:
         (PrepareConfig(), {"missing_landmarks": ""}, "--missing-landmarks .*mean, infer"),
         (PrepareConfig(), {"orientation": "sideways"}, "--orientation sideways.*samples-by-genes"),
         (PrepareConfig(protocol="Strict"), {}, "--protocol Strict"),  # type: ignore[arg-type]
-        (TrainConfig(), {"model": "forest"}, "forest: no such model.*mean, ols, ridge, dgex"),
+        (TrainConfig(), {"model": "forest"}, "forest: no such model.*mean, ols, ridge, lasso"),
         (TrainConfig(), {"device": "tpu"}, "--device tpu.*auto, cpu"),
         (PredictConfig(), {"standardize": "test"}, r"--standardize test.*one of own, training\.$"),
         (PredictConfig(), {"units": "tpm"}, "--units tpm"),

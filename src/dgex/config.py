@@ -13,7 +13,10 @@ from dgex.errors import UsageError
 Protocol = Literal["strict", "paper"]
 Orientation = Literal["genes-by-samples", "samples-by-genes"]
 Moments = Literal["own", "training"]
-ModelKind = Literal["mean", "ols", "ridge", "dgex"]
+ModelKind = Literal["mean", "ols", "ridge", "lasso", "gene-knn", "dgex"]
+
+RIDGE_PENALTIES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0, 3.0, 10.0)
+LASSO_PENALTIES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3)
 
 
 @dataclass(frozen=True)
@@ -122,7 +125,11 @@ class TrainConfig:
     model
         Kind of model.
     penalties
-        Ridge penalties tried, as multiples of the number of training profiles; the one with
+        Penalties of ridge or lasso tried, relative to the number of training profiles; the one
+        with the lowest validation MAE is kept. Where not given: 1e-4 to 10 for ridge, 1e-4 to
+        0.3 for lasso, two in every power of ten.
+    neighbours
+        Numbers of nearest landmarks tried by gene-knn, as far as there are so many; the one with
         the lowest validation MAE is kept.
     hidden_layers
         Hidden layers of the net, 1 to 3.
@@ -172,7 +179,8 @@ class TrainConfig:
     """
 
     model: ModelKind = "ridge"
-    penalties: tuple[float, ...] = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0, 3.0, 10.0)
+    penalties: tuple[float, ...] | None = None
+    neighbours: tuple[int, ...] = (1, 2, 3, 5, 10, 15, 20, 30, 50, 75, 100, 150, 200)
     hidden_layers: int = 1
     hidden_units: int = 3000
     dropout: float = 0.1
@@ -223,12 +231,12 @@ class PredictConfig:
     standardize
         Standardise each gene by the file's own moments (as D-GEX did for L1000; needs several
         profiles) or by the training moments. Where not given: training for fewer than 20
-        profiles and for whole transcriptomes with every gene of the Model, own otherwise.
+        profiles and for whole transcriptomes with 99 % of the Model's genes, own otherwise.
     ties
         Whole-transcriptome profiles: rank among unique values (as D-GEX does for other
         platforms; distorts values rounded to few decimals) or average rank of ties (as the
-        training profiles were). Where not given: average if every gene of the Model is measured,
-        unique otherwise.
+        training profiles were). Where not given: average if 99 % of the Model's genes are measured
+        or the training moments are used, unique otherwise.
     missing_landmarks
         Fill a landmark that the profiles lack by its training mean, or infer it from the
         landmarks that are there.

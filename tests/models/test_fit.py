@@ -18,7 +18,7 @@ from dgex.models.fit import train
 NET = {"model": "dgex", "hidden_units": 5, "epochs": 4, "device": "cpu", "learning_rate": 0.05}
 
 
-@pytest.mark.parametrize("kind", ["mean", "ols", "ridge", "dgex"])
+@pytest.mark.parametrize("kind", ["mean", "ols", "ridge", "lasso", "gene-knn", "dgex"])
 def test_every_kind_from_a_path(dataset, tmp_path, kind):
     options = NET if kind == "dgex" else {"model": kind}
     bundle = train(str(dataset.path), str(tmp_path / "made" / "model"), **options)
@@ -38,11 +38,20 @@ def test_config_and_options_add_up(dataset, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"model": "forest"}, "forest: no such model. Choose one of mean, ols, ridge, dgex"),
+        ({"model": "forest"}, "forest: no such model. Choose one of mean, ols, ridge, lasso"),
         ({"hidden": 3}, "hidden: no such option"),
         ({"model": "ols", "epochs": 3}, "--epochs: of no use to the model ols"),
         ({"model": "ridge", "resume": True, "select_on": "gtex"}, "--select-on, --resume: of no"),
         ({**NET, "penalties": (1.0,)}, "--penalties: of no use to the model dgex"),
+        ({**NET, "neighbours": (1,)}, "--neighbours: of no use to the model dgex"),
+        (
+            {"model": "gene-knn", "penalties": (1.0,)},
+            "--penalties: of no use to the model gene-knn",
+        ),
+        ({"model": "lasso", "neighbours": (1,)}, "--neighbours: of no use to the model lasso"),
+        ({"model": "lasso", "penalties": (0.0,)}, "--penalties: 0.0; they must be above 0"),
+        ({"model": "gene-knn", "neighbours": ()}, "--neighbours: none; they must be at least 1"),
+        ({"model": "gene-knn", "neighbours": (3, 0)}, "--neighbours: 0; they must be at least 1"),
         ({"penalties": ()}, "--penalties: none; they must be above 0"),
         ({"penalties": (0.1, 0.0, -1.0)}, "--penalties: 0.0, -1.0; they must be above 0"),
         ({"penalties": (float("nan"),)}, "--penalties: nan; they must be above 0"),
@@ -91,7 +100,7 @@ def test_an_existing_output_is_refused_before_training(dataset, tmp_path, option
     assert train(dataset, out, **options, overwrite=True).kind == options["model"]
 
 
-@pytest.mark.parametrize("model", ["ridge", "dgex"])
+@pytest.mark.parametrize("model", ["ridge", "lasso", "gene-knn", "dgex"])
 def test_no_validation_profiles(make, tmp_path, model):
     dataset = make(sizes={"train": 30, "validation": 0, "test": 5})
     with pytest.raises(DataError, match="no validation profiles"):

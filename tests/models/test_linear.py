@@ -12,7 +12,7 @@ from sklearn.metrics import mean_absolute_error
 
 from dgex.config import TrainConfig
 from dgex.errors import DataError, UsageError
-from dgex.models import linear
+from dgex.models import choice
 from dgex.models.base import set_mae
 from dgex.models.linear import OLS, MeanModel, Ridge
 
@@ -110,7 +110,7 @@ def test_ridge_keeps_the_penalty_of_the_lowest_validation_mae(make):
 
 
 def test_ridge_chooses_on_a_sample_of_many_validation_profiles(make, monkeypatch):
-    monkeypatch.setattr(linear, "CHOICE_PROFILES", 50)
+    monkeypatch.setattr(choice, "CHOICE_PROFILES", 50)
     dataset = make(sizes={"train": 40, "validation": 200, "test": 5})
     model = fitted(Ridge(), dataset, penalties=(0.1,), seed=3)
     rows = np.random.default_rng(3).choice(200, 50, replace=False)

@@ -26,7 +26,9 @@ from dgex.models.card import model_card
 from dgex.models.checkpoint import CHECKPOINT_FILE, Best
 from dgex.models.cmap import CMapLinear
 from dgex.models.dgex_net import DGEX
+from dgex.models.lasso import Lasso
 from dgex.models.linear import OLS, MeanModel, Ridge
+from dgex.models.neighbours import GeneKNN
 from dgex.provenance import write_run
 
 if TYPE_CHECKING:
@@ -38,15 +40,11 @@ MODEL_FILE, LOG_FILE = "model.json", "training.tsv"
 REMEDY = "Train the Model again."
 
 KINDS: dict[str, type[Model]] = {
-    "mean": MeanModel,
-    "ols": OLS,
-    "ridge": Ridge,
-    "dgex": DGEX,
-    "cmap": CMapLinear,
+    kind.kind: kind for kind in (MeanModel, OLS, Ridge, Lasso, GeneKNN, DGEX, CMapLinear)
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Bundle:
     """A trained Model with all that it needs to infer profiles.
 
@@ -55,7 +53,7 @@ class Bundle:
     path
         Its directory.
     kind
-        ``mean``, ``ols``, ``ridge`` or ``dgex``.
+        One of `KINDS`.
     model
         What infers targets from landmarks.
     preprocessor
@@ -104,6 +102,10 @@ class Bundle:
     def predict(self, x_nl: np.ndarray) -> np.ndarray:
         """Inferred targets (n, t) of landmarks (n, l), both in the `units` of the model."""
         return self.model.predict(x_nl)
+
+    def __repr__(self) -> str:
+        genes = f"{len(self.preprocessor.landmarks)} -> {len(self.preprocessor.targets)} genes"
+        return f"<Model {self.path}: {self.kind}, {genes}, trained on {self.dataset_name}>"
 
     @classmethod
     def load(cls, path: Path | str, weights: str = "validation") -> Bundle:
@@ -263,6 +265,8 @@ def _read_info(path: Path) -> dict[str, Any]:
         raise UsageError(f"{path}: no such Model. Make one with dgex train.")
     file = path / MODEL_FILE
     if not file.is_file():
+        if (path / "dataset.json").is_file():
+            raise UsageError(f"{path} is a Dataset, not a Model. Name the folder of a Model.")
         raise DataError(f"{path} is not a whole Model: {MODEL_FILE} is missing. {REMEDY}")
     try:
         info = json.loads(file.read_text("utf-8"))

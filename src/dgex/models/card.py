@@ -8,6 +8,8 @@ _KINDS = {
     "mean": "the training mean of every target, whatever the landmarks: a yardstick, not a model",
     "ols": "least squares with an intercept, one linear combination of all landmarks per target",
     "ridge": "ridge regression, one linear combination of all landmarks per target",
+    "lasso": "the lasso, one linear combination of few landmarks per target",
+    "gene-knn": "the mean of the landmarks nearest to the target over the training profiles",
     "dgex": "the net of D-GEX, tanh hidden layers and a linear output for all targets",
 }
 

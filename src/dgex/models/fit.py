@@ -22,7 +22,14 @@ from dgex.models.dgex_files import check_dgex_files, dgex_files
 log = logging.getLogger("dgex")
 
 _ALL_KINDS = {"model", "seed", "target_range", "train_on", "standardize_output", "overwrite"}
-_OPTIONS = {"mean": set[str](), "ols": set[str](), "ridge": {"penalties"}}
+_OPTIONS = {
+    "mean": set[str](),
+    "ols": set[str](),
+    "ridge": {"penalties"},
+    "lasso": {"penalties"},
+    "gene-knn": {"neighbours"},
+}
+_NOT_OF_NETS = ("penalties", "neighbours")
 _CHOOSE_NOTHING = ("mean", "ols")
 
 
@@ -143,18 +150,16 @@ def _train_net(view: TrainingView, out: Path, config: TrainConfig) -> None:
 
 
 def _check_options(config: TrainConfig) -> None:
+    names = [field.name for field in dataclasses.fields(config)]
     if config.model in _OPTIONS:
-        idle = [
-            field.name
-            for field in dataclasses.fields(config)
-            if field.name not in _OPTIONS[config.model] | _ALL_KINDS
-            and getattr(config, field.name) != field.default
-        ]
+        useful = _OPTIONS[config.model] | _ALL_KINDS
     else:
-        idle = ["penalties"] if config.penalties != TrainConfig.penalties else []
+        useful = set(names) - set(_NOT_OF_NETS)
+    given = [name for name in names if getattr(config, name) != getattr(TrainConfig, name)]
+    idle = [name for name in given if name not in useful]
     if idle:
-        names = name_list(_flag(name) for name in idle)
-        raise UsageError(f"{names}: of no use to the model {config.model}. Leave it out.")
+        flags = name_list(_flag(name) for name in idle)
+        raise UsageError(f"{flags}: of no use to the model {config.model}. Leave it out.")
 
     def number(name: str, least: float, below: float = math.inf, *, above: bool = False) -> None:
         value = getattr(config, name)
@@ -177,9 +182,13 @@ def _check_options(config: TrainConfig) -> None:
     number("seed", 0, 2**63)
     if config.rate_decay > 1:
         raise UsageError(f"--rate-decay is {config.rate_decay}; it must be at most 1.")
-    wrong = [penalty for penalty in config.penalties if not 0 < penalty < math.inf]
-    if wrong or not config.penalties:
-        raise UsageError(f"--penalties: {name_list(wrong) or 'none'}; they must be above 0.")
+    if config.penalties is not None:
+        wrong = [penalty for penalty in config.penalties if not 0 < penalty < math.inf]
+        if wrong or not config.penalties:
+            raise UsageError(f"--penalties: {name_list(wrong) or 'none'}; they must be above 0.")
+    few = [number for number in config.neighbours if number < 1]
+    if few or not config.neighbours:
+        raise UsageError(f"--neighbours: {name_list(few) or 'none'}; they must be at least 1.")
 
 
 def _check_dataset(config: TrainConfig, dataset: Dataset) -> None:

@@ -25,6 +25,8 @@ class Gram:
         Products of centred landmarks summed over profiles, (l, l).
     xy_lt
         Products of centred landmarks and centred targets summed over profiles, (l, t).
+    yy_t
+        Squares of centred targets summed over profiles, (t,).
     """
 
     n: int
@@ -32,10 +34,16 @@ class Gram:
     mean_t: np.ndarray
     xx_ll: np.ndarray
     xy_lt: np.ndarray
+    yy_t: np.ndarray
 
 
 def gram(
-    blocks: Iterable[tuple[int, np.ndarray, np.ndarray]], n_landmarks: int, n_targets: int, n: int
+    blocks: Iterable[tuple[int, np.ndarray, np.ndarray]],
+    n_landmarks: int,
+    n_targets: int,
+    n: int,
+    *,
+    double: bool = False,
 ) -> Gram:
     """Sum squares and products over blocks of profiles.
 
@@ -52,6 +60,8 @@ def gram(
         Their numbers, l and t.
     n
         Number of profiles that the blocks will hold; decides the precision.
+    double
+        Take the products with targets in float64 whatever the number of profiles.
 
     Examples
     --------
@@ -60,23 +70,26 @@ def gram(
     >>> sums.mean_l, sums.xx_ll, sums.xy_lt
     (array([2.]), array([[2.]]), array([[20.]]))
     """
-    product_type = np.float64 if n < DOUBLE_BELOW * n_landmarks else np.float32
+    few = n < DOUBLE_BELOW * n_landmarks
+    product_type = np.float64 if double or few else np.float32
     shift_l, shift_t = np.zeros(n_landmarks), np.zeros(n_targets)
-    sum_l, sum_t = np.zeros(n_landmarks), np.zeros(n_targets)
+    sum_l, sum_t, yy_t = np.zeros(n_landmarks), np.zeros(n_targets), np.zeros(n_targets)
     xx_ll = np.zeros((n_landmarks, n_landmarks))
     xy_lt = np.zeros((n_landmarks, n_targets))
     n_seen = 0
     for _, x_bl, y_bt in blocks:
         if n_seen == 0:
             shift_l = x_bl.mean(axis=0, dtype=np.float64)
-            shift_t = y_bt.mean(axis=0, dtype=np.float64)
+            # Any shift near the mean will do; a number of the product's type is subtracted from
+            # float32 values without a detour and is known exactly afterwards.
+            shift_t = y_bt.mean(axis=0, dtype=np.float64).astype(product_type)
         moved_bl = x_bl - shift_l
-        # Subtracted in double precision, as a mean rounded to float32 would no longer be exact.
-        moved_bt = np.subtract(y_bt, shift_t, dtype=np.float64).astype(product_type, copy=False)
+        moved_bt = np.subtract(y_bt, shift_t, dtype=product_type)
         sum_l += moved_bl.sum(axis=0)
         sum_t += moved_bt.sum(axis=0, dtype=np.float64)
         xx_ll += moved_bl.T @ moved_bl
         xy_lt += moved_bl.astype(product_type, copy=False).T @ moved_bt
+        yy_t += np.einsum("bt,bt->t", moved_bt, moved_bt)
         n_seen += len(x_bl)
     rest_l, rest_t = sum_l / max(n_seen, 1), sum_t / max(n_seen, 1)
     return Gram(
@@ -85,4 +98,5 @@ def gram(
         mean_t=shift_t + rest_t,
         xx_ll=xx_ll - n_seen * np.outer(rest_l, rest_l),
         xy_lt=xy_lt - n_seen * np.outer(rest_l, rest_t),
+        yy_t=np.maximum(yy_t - n_seen * rest_t**2, 0.0),
     )

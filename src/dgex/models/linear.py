@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from dgex.errors import DataError
+from dgex.config import RIDGE_PENALTIES
 from dgex.models.base import BLOCK_ROWS, Model
+from dgex.models.choice import choice_rows, warn_at_edge
 from dgex.models.gram import Gram, gram
+from dgex.progress import track
 
 if TYPE_CHECKING:
     from dgex.config import TrainConfig
     from dgex.data.dataset import Dataset, ProfileSet
 
 log = logging.getLogger("dgex")
-
-CHOICE_PROFILES = 5000
-"""Validation profiles, at most, on which a ridge penalty is chosen; more are drawn from."""
 
 
 class MeanModel(Model):
@@ -150,73 +150,35 @@ class OLS(Model):
         y_bt += self.intercept_t
 
 
-class Ridge(OLS):
-    """Least squares with a penalty on the squared weights, the same for all targets.
-
-    The penalty is a multiple of the number of training profiles n: the sum of squared errors
-    plus ``penalty * n`` times the sum of squared weights is made smallest; the intercept is not
-    penalised.
+class Penalised(OLS):
+    """A linear model with one penalty for all targets, chosen on the validation profiles.
 
     Attributes
     ----------
     penalty
         The chosen one.
     validation_mae
-        Penalty tried to its MAE on the validation profiles, in standardised units, averaged over
-        the measured targets; on `CHOICE_PROFILES` of them, drawn by the seed, if there are more.
+        Penalty tried, from small to large, to its MAE on the validation profiles, in standardised
+        units, averaged over the measured targets; on `dgex.models.choice.CHOICE_PROFILES` of
+        them, drawn by the seed, if there are more.
     """
-
-    kind = "ridge"
 
     def __init__(self) -> None:
         super().__init__()
         self.penalty = float("nan")
         self.validation_mae: dict[float, float] = {}
 
-    def fit(self, dataset: Dataset, config: TrainConfig) -> None:
-        """Solve for every penalty at once and keep the best on validation.
-
-        Raises
-        ------
-        DataError
-            There are no validation profiles to choose on.
-        """
-        validation = dataset["validation"]
-        if validation.n == 0:
-            raise DataError(
-                f"{dataset.name} has no validation profiles to choose a penalty on. "
-                "Prepare it with a validation share above 0."
-            )
-        sums = training_gram(dataset)
-        value_l, vector_ll = np.linalg.eigh(sums.xx_ll)
-        # In the coordinates of the eigenvectors a penalty only divides each row.
-        turned_lt = vector_ll.T @ sums.xy_lt
-        rows = _choice_rows(validation.n, config.seed)
-        penalties = sorted(set(config.penalties))
-        scale_pl = [1.0 / (value_l.clip(0.0) + penalty * sums.n) for penalty in penalties]
-        mae_p = _mae_of_scales(validation, rows, sums, vector_ll, turned_lt, scale_pl)
+    def _choose(self, penalties: Sequence[float], mae_p: Sequence[float]) -> int:
+        """Keep the penalty of the lowest MAE; its place among `penalties`, which are sorted."""
         best = int(np.argmin(mae_p))
         self.penalty = penalties[best]
-        self.validation_mae = dict(zip(penalties, mae_p.tolist(), strict=True))
-        log.info("ridge: penalty %g, validation MAE %.4f", self.penalty, mae_p[best])
-        if len(penalties) > 1 and best in (0, len(penalties) - 1):
-            log.warning(
-                "The best ridge penalty, %g, is the %s of those tried: the best may lie beyond. "
-                "Try %s ones with --penalties.",
-                self.penalty,
-                "smallest" if best == 0 else "largest",
-                "smaller" if best == 0 else "larger",
-            )
-        self._set_weights((vector_ll * scale_pl[best]) @ turned_lt, sums)
-
-    def refit(self, dataset: Dataset) -> None:
-        """Learn again with the penalty that `fit` chose."""
-        sums = training_gram(dataset)
-        penalised_ll = sums.xx_ll + self.penalty * sums.n * np.eye(len(sums.xx_ll))
-        self._set_weights(np.linalg.solve(penalised_ll, sums.xy_lt), sums)
+        self.validation_mae = dict(zip(penalties, mae_p, strict=True))
+        log.info("%s: penalty %g, validation MAE %.4f", self.kind, self.penalty, mae_p[best])
+        warn_at_edge(f"{self.kind} penalty", "--penalties", penalties, best)
+        return best
 
     def settings(self) -> dict[str, Any]:
-        """``penalty``, and the ``validation_mae`` of every ``penalties`` tried."""
+        """``penalty``, and the ``validation_mae`` of every one of the ``penalties`` tried."""
         return {
             "penalty": self.penalty,
             "penalties": list(self.validation_mae),
@@ -234,17 +196,57 @@ class Ridge(OLS):
         return model
 
 
-def training_gram(dataset: Dataset) -> Gram:
-    """Sums of squares and products over the training profiles."""
+class Ridge(Penalised):
+    """Least squares with a penalty on the squared weights, the same for all targets.
+
+    The penalty is a multiple of the number of training profiles n: the sum of squared errors
+    plus ``penalty * n`` times the sum of squared weights is made smallest; the intercept is not
+    penalised.
+    """
+
+    kind = "ridge"
+
+    def fit(self, dataset: Dataset, config: TrainConfig) -> None:
+        """Solve for every penalty at once and keep the best on validation.
+
+        Raises
+        ------
+        DataError
+            There are no validation profiles to choose on.
+        """
+        rows = choice_rows(dataset, config.seed)
+        sums = training_gram(dataset)
+        value_l, vector_ll = np.linalg.eigh(sums.xx_ll)
+        # In the coordinates of the eigenvectors a penalty only divides each row.
+        turned_lt = vector_ll.T @ sums.xy_lt
+        penalties = sorted(set(config.penalties or RIDGE_PENALTIES))
+        scale_pl = [1.0 / (value_l.clip(0.0) + penalty * sums.n) for penalty in penalties]
+        validation = dataset["validation"]
+        mae_p = _mae_of_scales(validation, rows, sums, vector_ll, turned_lt, scale_pl)
+        best = self._choose(penalties, mae_p.tolist())
+        self._set_weights((vector_ll * scale_pl[best]) @ turned_lt, sums)
+
+    def refit(self, dataset: Dataset) -> None:
+        """Learn again with the penalty that `fit` chose."""
+        sums = training_gram(dataset)
+        penalised_ll = sums.xx_ll + self.penalty * sums.n * np.eye(len(sums.xx_ll))
+        self._set_weights(np.linalg.solve(penalised_ll, sums.xy_lt), sums)
+
+
+def training_gram(dataset: Dataset, *, double: bool = False) -> Gram:
+    """Sums of squares and products over the training profiles.
+
+    Parameters
+    ----------
+    dataset
+        The Dataset.
+    double
+        Take all products in double precision, whatever the number of profiles.
+    """
     train = dataset["train"]
     n_landmarks, n_targets = len(dataset.landmarks), len(dataset.targets)
-    return gram(train.blocks(BLOCK_ROWS), n_landmarks, n_targets, train.n)
-
-
-def _choice_rows(n: int, seed: int) -> np.ndarray:
-    if n <= CHOICE_PROFILES:
-        return np.arange(n)
-    return np.sort(np.random.default_rng(seed).choice(n, CHOICE_PROFILES, replace=False))
+    blocks = track(train.blocks(BLOCK_ROWS), "products", math.ceil(train.n / BLOCK_ROWS))
+    return gram(blocks, n_landmarks, n_targets, train.n, double=double)
 
 
 def _mae_of_scales(

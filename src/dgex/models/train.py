@@ -42,6 +42,7 @@ CHECKPOINT_SHARE = 0.1
 _NOT_IDENTITY = {
     "model",
     "penalties",
+    "neighbours",
     "epochs",
     "device",
     "standardize_output",
