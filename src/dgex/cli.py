@@ -318,7 +318,7 @@ def export_cmap(model: Path, /, *, out: Path, overwrite: bool = False) -> None:
     Parameters
     ----------
     model
-        Folder of a Model of kind ols or ridge, or one that import-cmap made.
+        Folder of a Model of kind ols, ridge or lasso, or one that import-cmap made.
     out
         GCTX file to write.
     overwrite

@@ -7,6 +7,7 @@ import logging
 import anndata
 import numpy as np
 import pytest
+from sklearn.linear_model import Lasso as SklearnLasso
 from sklearn.linear_model import LinearRegression
 from sklearn.linear_model import Ridge as SklearnRidge
 
@@ -87,6 +88,27 @@ def test_all_splits_against_scikit_learn(dataset, tmp_path, options, reference):
     assert (bundle.info["train_on"], bundle.info["n_train"]) == ("all", 135)
     assert bundle.info["weights"]["validation"]["mae"] is None
     assert not (bundle.path / "joined").exists()
+
+
+def test_the_lasso_of_all_splits_against_scikit_learn(dataset, tmp_path):
+    bundle = train(dataset, tmp_path / "m", model="lasso", penalties=(0.02,), train_on="all")
+    x_nl, y_nt = all_profiles(dataset)
+    reference = SklearnLasso(alpha=0.02, tol=1e-9).fit(x_nl.astype(float), y_nt.astype(float))
+    x_new = dataset["gtex"].x_nl
+    np.testing.assert_allclose(bundle.predict(x_new), reference.predict(x_new), atol=1e-3)
+
+
+def test_the_nearest_landmarks_over_all_splits(dataset, tmp_path):
+    options = {"model": "gene-knn", "neighbours": (1, 2, 4)}
+    before = train(dataset, tmp_path / "before", **options)
+    after = train(dataset, tmp_path / "after", **options, train_on="all")
+    k = after.model.neighbour_tk.shape[1]
+    assert k == before.model.neighbour_tk.shape[1]
+    assert after.model.validation_mae == before.model.validation_mae
+    x_nl, y_nt = all_profiles(dataset)
+    for t, found in enumerate(after.model.neighbour_tk):
+        distance_l = ((x_nl.astype(float) - y_nt[:, [t]]) ** 2).sum(axis=0)
+        assert list(found) == list(np.argsort(distance_l)[:k])
 
 
 def test_the_mean_of_all_splits(dataset, tmp_path):

@@ -237,7 +237,7 @@ def _in_expression_units(bundle: Bundle) -> tuple[np.ndarray, np.ndarray]:
     if not isinstance(model, OLS):
         raise UsageError(
             f"{bundle.path} is a model of kind {bundle.kind}, which has no linear weights. Export "
-            "one of kind ols or ridge."
+            "one of kind ols, ridge or lasso."
         )
     if not known.knows_expression:
         raise UsageError(

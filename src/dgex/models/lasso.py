@@ -90,6 +90,13 @@ class Lasso(Penalised):
         descend(sums, self.penalty, best_lt)
         self._set_weights(best_lt, sums)
 
+    def refit(self, dataset: Dataset) -> None:
+        """Learn again with the penalty that `fit` chose."""
+        sums = training_gram(dataset)
+        weight_lt = np.zeros_like(sums.xy_lt)
+        descend(sums, self.penalty, weight_lt)
+        self._set_weights(weight_lt, sums)
+
 
 def descend(
     sums: Gram, penalty: float, weight_lt: np.ndarray, tolerance: float = TOLERANCE

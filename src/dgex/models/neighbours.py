@@ -106,6 +106,14 @@ class GeneKNN(Model):
         self._n_landmarks = n_landmarks
         self._mean_tl = None
 
+    def refit(self, dataset: Dataset) -> None:
+        """Find the nearest landmarks again, as many as `fit` chose."""
+        k = self.neighbour_tk.shape[1]
+        distance_lt = squared_distances(training_gram(dataset, double=True))
+        order_lt = np.argsort(distance_lt, axis=0, kind="stable")
+        self.neighbour_tk = np.ascontiguousarray(order_lt[:k].T, dtype=np.int32)
+        self._mean_tl = None
+
     def arrays(self) -> dict[str, np.ndarray]:
         """Array ``neighbour_tk``, shape (t, k)."""
         return {"neighbour_tk": self.neighbour_tk}
