@@ -81,7 +81,7 @@ def test_the_log_is_that_of_the_original(make, tmp_path):
     before = [10.0] * 5
     for epoch in range(4):
         found = lines[1 + epoch].split("\t")
-        expected = [str(epoch)]
+        expected = [str(epoch + 1)]
         for i, name in enumerate(columns):
             mae = log[f"mae_{name}"][epoch]
             expected += ["%.6f" % mae, "%.6f" % ((mae - before[i]) / before[i])]  # noqa: UP031
@@ -99,7 +99,7 @@ def test_an_error_of_zero_has_no_change():
     log = pd.DataFrame({"epoch": [1, 2], "learning_rate": 1e-3, "seconds": 61.9})
     log = log.assign(**{f"mae_{name}": [0.0, 0.5] for name in columns})
     second = module.log_text(log, {"1000G": "a", "GTEx": "b"}).splitlines()[2].split("\t")
-    assert second == ["1", *["0.500000", "nan"] * 5, "0.00100", "61"]
+    assert second == ["2", *["0.500000", "nan"] * 5, "0.00100", "61"]
 
 
 @pytest.mark.parametrize(

@@ -133,7 +133,7 @@ def dgex_files(dataset: Dataset, config: TrainConfig, trained: Trained) -> Itera
 
 
 def log_text(log: pd.DataFrame, names: dict[str, str]) -> str:
-    r"""A training log as D-GEX writes it, its misspelt column included; epochs count from 0.
+    r"""A training log as D-GEX writes it, its misspelt column included; epochs count from 1.
 
     Parameters
     ----------
@@ -149,14 +149,14 @@ def log_text(log: pd.DataFrame, names: dict[str, str]) -> str:
     ...                     **{f"mae_{name}": [0.5] for name in columns}})
     >>> text = log_text(log, {"1000G": "kg", "GTEx": "gtex"})
     >>> text.splitlines()[1].split("\t")[:3], text.splitlines()[-1]
-    (['0', '0.500000', '-0.950000'], 'MAE_1000G_best : 0.500000')
+    (['1', '0.500000', '-0.950000'], 'MAE_1000G_best : 0.500000')
     """
     columns = {"va": "validation", "te": "test", **names, "tr": "train"}
     header = [text for short in columns for text in (f"MAE_{short}", f"MAE_{short}_change")]
     lines = ["\t".join(["epoch", *header, "learing_rate", "time(sec)"])]
     before = dict.fromkeys(columns, _BEFORE_FIRST)
     for row in log.to_dict("records"):
-        cells = [str(int(row["epoch"]) - 1)]
+        cells = [str(int(row["epoch"]))]
         for short, set_name in columns.items():
             mae = float(row[f"mae_{set_name}"])
             # An error of 0, which only a set of copies could give, has no relative change.
