@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
+import resource
 import subprocess
 import sys
-import time
 import tomllib
 
 import h5py
@@ -69,13 +69,13 @@ def test_help_is_quick_and_imports_nothing_heavy():
     assert done.stdout.strip().endswith("[]")
     seconds = []
     for _ in range(3):
-        began = time.perf_counter()
-        subprocess.run(
-            [sys.executable, "-m", "dgex.cli", "--help"], check=True, capture_output=True
-        )
-        seconds.append(time.perf_counter() - began)
-    # 0.3 s is the goal on an idle machine; this catches a heavy import, not a busy neighbour.
-    assert min(seconds) < 1.0
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        command = [sys.executable, "-m", "dgex.cli", "--help"]
+        subprocess.run(command, check=True, capture_output=True)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        seconds.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    # Processor time, which a busy neighbour hardly changes; 0.2 s is usual, 0.3 s the goal.
+    assert min(seconds) < 0.5
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,12 @@
-"""The command line: one short function per verb; the only file that prints."""
+"""The command line: one short function per verb; only it and `dgex.terminal` print."""
 
 from __future__ import annotations
 
 import logging
 import signal
 import sys
-import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from cyclopts import App, CycloptsError, Parameter
 from cyclopts.config import Toml
@@ -24,9 +23,7 @@ from dgex.config import (
     TrainConfig,
 )
 from dgex.errors import DgexError, UsageError
-
-if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
+from dgex.terminal import LineProgress, LogLines, TerminalProgress
 
 log = logging.getLogger("dgex")
 
@@ -364,9 +361,9 @@ def run(arguments: list[str]) -> int:
         # The list of verbs needs no Markdown, whose import is a third of the time to show it.
         app.help_format = "plaintext"
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    reporter = _TerminalProgress() if sys.stderr.isatty() else _LineProgress()
+    reporter = TerminalProgress() if sys.stderr.isatty() else LineProgress()
     progress.set_reporter(reporter)
-    handler = _LogLines(reporter)
+    handler = LogLines(reporter)
     log.addHandler(handler)
     log.setLevel(logging.INFO)
     try:
@@ -442,78 +439,6 @@ def _print_table(summary: Any) -> None:
     for row in rows:
         cells = zip(row, widths.items(), strict=True)
         print("  ".join(c.ljust(w) if t in left else c.rjust(w) for c, (t, w) in cells).rstrip())
-
-
-class _LogLines(logging.Handler):
-    """What the library logs, on standard error; above the progress bar where there is one."""
-
-    def __init__(self, reporter: _LineProgress | _TerminalProgress) -> None:
-        super().__init__()
-        self._reporter = reporter
-
-    def emit(self, record: logging.LogRecord) -> None:
-        warns = record.levelno >= logging.WARNING
-        print(f"{'warning: ' if warns else ''}{record.getMessage()}", file=sys.stderr, flush=True)
-        self._reporter.said()
-
-
-class _LineProgress:
-    """A plain line after ten seconds without any, for log files."""
-
-    def __init__(self) -> None:
-        self.said()
-
-    def said(self) -> None:
-        """Note that something was printed."""
-        self._said = time.monotonic()
-
-    def update(self, what: str, done: int, total: int) -> None:
-        if time.monotonic() - self._said >= 10:
-            self.said()
-            print(f"{what}: {done} of {total}", file=sys.stderr, flush=True)
-
-    def close(self) -> None:
-        """Nothing is open."""
-
-
-class _TerminalProgress:
-    """A bar that appears for work of more than a moment."""
-
-    def __init__(self) -> None:
-        self._bar: Progress | None = None
-        self._task: TaskID | None = None
-        self._what = ""
-        self._began = 0.0
-
-    def said(self) -> None:
-        """The bar stays below what is printed."""
-
-    def update(self, what: str, done: int, total: int) -> None:
-        now = time.monotonic()
-        if what != self._what:
-            self.close()
-            self._what, self._began = what, now
-        if done >= total:
-            self.close()
-        elif self._bar is not None and self._task is not None:
-            self._bar.update(self._task, completed=done, total=total)
-        elif now - self._began > 0.5:
-            self._open(what, done, total)
-
-    def _open(self, what: str, done: int, total: int) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-        from rich.progress import TimeRemainingColumn as Remaining
-
-        columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Remaining()
-        self._bar = Progress(*columns, console=Console(stderr=True), transient=True)
-        self._task = self._bar.add_task(what, completed=done, total=total)
-        self._bar.start()
-
-    def close(self) -> None:
-        if self._bar is not None:
-            self._bar.stop()
-        self._bar, self._task, self._what = None, None, ""
 
 
 if __name__ == "__main__":

@@ -1,0 +1,87 @@
+"""How the command line shows what the library logs and how far it is; part of `dgex.cli`."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+
+class LogLines(logging.Handler):
+    """What the library logs, on standard error; above the progress bar where there is one."""
+
+    def __init__(self, reporter: LineProgress | TerminalProgress) -> None:
+        super().__init__()
+        self._reporter = reporter
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print one line."""
+        warns = record.levelno >= logging.WARNING
+        print(f"{'warning: ' if warns else ''}{record.getMessage()}", file=sys.stderr, flush=True)
+        self._reporter.said()
+
+
+class LineProgress:
+    """A plain line after ten seconds without any, for log files."""
+
+    def __init__(self) -> None:
+        self.said()
+
+    def said(self) -> None:
+        """Note that something was printed."""
+        self._said = time.monotonic()
+
+    def update(self, what: str, done: int, total: int) -> None:
+        """Print a line if none was printed for a while."""
+        if time.monotonic() - self._said >= 10:
+            self.said()
+            print(f"{what}: {done} of {total}", file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+class TerminalProgress:
+    """A bar that appears for work of more than a moment."""
+
+    def __init__(self) -> None:
+        self._bar: Progress | None = None
+        self._task: TaskID | None = None
+        self._what = ""
+        self._began = 0.0
+
+    def said(self) -> None:
+        """The bar stays below what is printed."""
+
+    def update(self, what: str, done: int, total: int) -> None:
+        """Show, move or remove the bar."""
+        now = time.monotonic()
+        if what != self._what:
+            self.close()
+            self._what, self._began = what, now
+        if done >= total:
+            self.close()
+        elif self._bar is not None and self._task is not None:
+            self._bar.update(self._task, completed=done, total=total)
+        elif now - self._began > 0.5:
+            self._open(what, done, total)
+
+    def _open(self, what: str, done: int, total: int) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+        from rich.progress import TimeRemainingColumn as Remaining
+
+        columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Remaining()
+        self._bar = Progress(*columns, console=Console(stderr=True), transient=True)
+        self._task = self._bar.add_task(what, completed=done, total=total)
+        self._bar.start()
+
+    def close(self) -> None:
+        """Remove the bar."""
+        if self._bar is not None:
+            self._bar.stop()
+        self._bar, self._task, self._what = None, None, ""

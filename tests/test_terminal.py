@@ -1,0 +1,45 @@
+"""What the command line shows while it works."""
+
+from __future__ import annotations
+
+import logging
+
+from dgex import terminal
+
+
+def test_log_lines_go_to_standard_error_and_warnings_say_so(capsys):
+    reporter = terminal.LineProgress()
+    handler = terminal.LogLines(reporter)
+    for level, text in ((logging.INFO, "59 profiles"), (logging.WARNING, "few landmarks")):
+        handler.emit(logging.LogRecord("dgex", level, "", 0, text, None, None))
+    out, error = capsys.readouterr()
+    assert out == ""
+    assert error == "59 profiles\nwarning: few landmarks\n"
+
+
+def test_a_progress_line_comes_only_after_ten_quiet_seconds(capsys, monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(terminal.time, "monotonic", lambda: now[0])
+    reporter = terminal.LineProgress()
+    reporter.update("ranking", 1, 9)
+    now[0] = 111.0
+    reporter.update("ranking", 2, 9)
+    reporter.update("ranking", 3, 9)
+    now[0] = 120.0
+    reporter.said()
+    now[0] = 125.0
+    reporter.update("ranking", 4, 9)
+    assert capsys.readouterr().err == "ranking: 2 of 9\n"
+
+
+def test_a_bar_appears_for_long_work_and_goes_when_it_is_done(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(terminal.time, "monotonic", lambda: now[0])
+    reporter = terminal.TerminalProgress()
+    reporter.update("ranking", 1, 9)
+    assert reporter._bar is None
+    now[0] = 0.6
+    reporter.update("ranking", 2, 9)
+    assert reporter._bar is not None
+    reporter.update("ranking", 9, 9)
+    assert reporter._bar is None
