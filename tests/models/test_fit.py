@@ -189,3 +189,10 @@ def test_a_training_under_way_is_left_to_its_process(dataset, tmp_path):
         with pytest.raises(UsageError, match="written by another dgex"):
             train(dataset, out, **NET, overwrite=True)
         assert (folder / "begun").exists()
+
+
+def test_a_net_that_is_worse_than_the_mean_is_kept_with_a_warning(dataset, tmp_path, caplog):
+    train(dataset, tmp_path / "good", **NET)
+    assert "worse on validation" not in caplog.text
+    train(dataset, tmp_path / "bad", **{**NET, "epochs": 1, "learning_rate": 2.0})
+    assert "worse on validation" in caplog.text

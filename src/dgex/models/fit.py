@@ -9,6 +9,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from dgex.config import TrainConfig, with_options
 from dgex.data.dataset import Dataset
 from dgex.data.view import JOINED_FOLDER, TrainingView, join_splits, target_slice
@@ -139,6 +141,8 @@ def _train_net(view: TrainingView, out: Path, config: TrainConfig) -> None:
             best = dict(trained.best)
             if config.train_on == "all":
                 best["validation"] = dataclasses.replace(best["validation"], mae=math.nan)
+            else:
+                _warn_if_useless(view, best["validation"].mae)
             with dgex_files(view, config, trained):
                 write_bundle(folder, view, config, net_settings(config), best, trained.log)
         except BaseException as error:
@@ -147,6 +151,20 @@ def _train_net(view: TrainingView, out: Path, config: TrainConfig) -> None:
             else:
                 log.warning("Training stopped; %s keeps a checkpoint for --resume.", folder)
             raise
+
+
+def _warn_if_useless(view: TrainingView, mae: float) -> None:
+    def every_mean(x_nl: np.ndarray) -> np.ndarray:
+        return np.zeros((len(x_nl), len(view.targets)), dtype=np.float32)
+
+    mae_of_mean = set_mae(every_mean, view["validation"])
+    if mae > mae_of_mean:
+        log.warning(
+            "The net is worse on validation (MAE %.4f) than giving every gene its mean (%.4f). "
+            "Train it longer, or with a lower learning rate.",
+            mae,
+            mae_of_mean,
+        )
 
 
 def _check_options(config: TrainConfig) -> None:
