@@ -172,10 +172,10 @@ def test_a_disk_that_ends_on_the_way(cohort: Cohort, tmp_path: Path, limit: int)
     assert names(tmp_path) == ["x.h5ad"]
 
 
-def test_a_file_of_700_mb_is_never_in_memory(tmp_path: Path) -> None:
+def test_a_file_of_a_gigabyte_is_never_in_memory(tmp_path: Path) -> None:
     """With one worker, so that the number of cores does not count (see `dgex.blocks`)."""
     path = tmp_path / "large.gctx"
-    n, g = 16_000, 11_000
+    n, g = 24_000, 11_000
     obs = pd.DataFrame(index=[f"s{i}" for i in range(n)])
     var = pd.DataFrame(index=[f"g{i}" for i in range(g)])
     block = np.random.default_rng(0).normal(8, 2, size=(1000, g)).astype(np.float32)
@@ -195,5 +195,5 @@ def test_a_file_of_700_mb_is_never_in_memory(tmp_path: Path) -> None:
     assert done.stderr == ""
     peak, size = float(done.stdout), path.stat().st_size / 2**20
     path.unlink()
-    assert size > 650
-    assert peak < size, f"{peak:.0f} MB for a file of {size:.0f} MB"
+    assert size > 1000
+    assert peak < 0.75 * size, f"{peak:.0f} MB for a file of {size:.0f} MB"
