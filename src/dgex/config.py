@@ -204,6 +204,49 @@ class TrainConfig:
 
 
 @dataclass(frozen=True)
+class ReproduceConfig:
+    """How the grid of D-GEX is trained and shown.
+
+    Attributes
+    ----------
+    grid
+        paper: 1 to 3 hidden layers of 3,000, 6,000 and 9,000 units, dropout 0, 10, 25 and 50 %,
+        200 epochs. small: the same with a tenth of the units and 100 epochs.
+    hidden_layers, hidden_units, dropout
+        Values to train in place of the grid's own.
+    epochs
+        Passes over the training profiles, in place of the grid's own.
+    select_on
+        External set on which the nets for the other external sets are chosen, as the paper chose
+        on 1000 Genomes for GTEx; validation chooses for them where it says validation. Where not
+        given: 1000g, if the Dataset has it.
+    only
+        Train and score these points of the grid (their names, such as dgex-1x3000-dropout10) and
+        write no tables: for machines that share the work.
+    retry_failed
+        Train points again whose training diverged; others that failed are always tried again.
+    device
+        Device to train on; auto takes a GPU where there is one.
+    seed
+        Seed of every training.
+    overwrite
+        Start again, deleting what is there.
+    """
+
+    grid: Literal["paper", "small"] = "paper"
+    hidden_layers: tuple[int, ...] | None = None
+    hidden_units: tuple[int, ...] | None = None
+    dropout: tuple[float, ...] | None = None
+    epochs: int | None = None
+    select_on: str | None = None
+    only: tuple[str, ...] = ()
+    retry_failed: bool = False
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    seed: int = 0
+    overwrite: bool = False
+
+
+@dataclass(frozen=True)
 class EvaluateConfig:
     """How Models are compared.
 
@@ -316,6 +359,7 @@ Config = TypeVar(
     PrepareConfig,
     PanelConfig,
     TrainConfig,
+    ReproduceConfig,
     EvaluateConfig,
     PredictConfig,
     SimulateConfig,

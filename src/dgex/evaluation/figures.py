@@ -97,7 +97,7 @@ def draw_mae_density(genes: pd.DataFrame, axes: Axes, styles: Mapping[str, Style
         style_line(line, name, styles[name])
     axes.set_xlim(start, stop)
     axes.set_ylim(bottom=0)
-    _frame(axes, "MAE of a gene (standardised units)", "Density of genes")
+    frame(axes, "MAE of a gene (standardised units)", "Density of genes")
 
 
 def draw_mae_scatter(
@@ -164,7 +164,7 @@ def draw_mae_scatter(
     across_label, up_label = (
         f"MAE of {shortened(name, 20)}\n(standardised units)" for name in (reference, model)
     )
-    _frame(axes, across_label, up_label)
+    frame(axes, across_label, up_label)
 
 
 def draw_r_share(genes: pd.DataFrame, axes: Axes, styles: Mapping[str, Style]) -> None:
@@ -204,7 +204,7 @@ def draw_r_share(genes: pd.DataFrame, axes: Axes, styles: Mapping[str, Style]) -
         lowest = min(lowest, float(np.percentile(r, 1)))
     axes.set_xlim(math.floor(lowest * 5) / 5, 1.0)
     axes.set_ylim(0, 102)
-    _frame(axes, "Pearson r of a gene", "Genes with at least this r (%)")
+    frame(axes, "Pearson r of a gene", "Genes with at least this r (%)")
 
 
 def draw_training(
@@ -250,7 +250,7 @@ def draw_training(
         kept = known[known["epoch"] == log["epoch"].iloc[best_row]]
         dot = axes.plot(kept["epoch"].to_numpy(), kept[column].to_numpy(), "o", markersize=5)[0]
         dot.set(color=styles[name].colour, markeredgecolor="white", zorder=4)
-    _frame(axes, "Epoch", "MAE (standardised units)")
+    frame(axes, "Epoch", "MAE (standardised units)")
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=[1, 2, 5, 10]))
 
 
@@ -289,7 +289,17 @@ def style_line(line: object, name: str, style: Style) -> None:
             line.set_dashes(style.dashes)
 
 
-def _frame(axes: Axes, across: str, up: str) -> None:
+def frame(axes: Axes, across: str, up: str) -> None:
+    """Name the axes of a panel and give it the grid and ticks that all panels have.
+
+    Examples
+    --------
+    >>> from matplotlib.figure import Figure
+    >>> axes = Figure().add_subplot()
+    >>> frame(axes, "Epoch", "MAE")
+    >>> axes.get_xlabel()
+    'Epoch'
+    """
     from matplotlib.ticker import MaxNLocator
 
     axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))

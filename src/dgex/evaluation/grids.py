@@ -122,12 +122,12 @@ def training_figure(
         key=lambda s: first_sets.index(s) if s in first_sets else len(first_sets),
     )
     styles = model_styles({**kinds, **{name: "" for name in logs if name not in kinds}})
-    figure, panels = _panels(set_names)
-    for set_name, axes in panels.items():
+    figure, axes_of = panels(set_names)
+    for set_name, axes in axes_of.items():
         draw_training(logs, axes, set_name, styles)
-        _title(axes, set_name, "")
-    _legend(figure, {name: styles[name] for name in logs})
-    return _settled(figure)
+        title(axes, set_name, "")
+    legend(figure, {name: styles[name] for name in logs})
+    return settled(figure)
 
 
 def _by_set(
@@ -136,18 +136,25 @@ def _by_set(
     styles: Mapping[str, Style],
 ) -> Figure:
     counts = evaluation.info["sets"]
-    figure, panels = _panels(list(counts))
+    figure, axes_of = panels(list(counts))
     for set_name, genes in evaluation.genes.groupby("set", sort=False):
-        axes = panels[str(set_name)]
+        axes = axes_of[str(set_name)]
         draw(genes, axes)
         n = counts[str(set_name)]["n_profiles"]
-        _title(axes, str(set_name), f"{n:,} profile{'s' if n != 1 else ''}")
-    _legend(figure, styles)
-    return _settled(figure)
+        title(axes, str(set_name), f"{n:,} profile{'s' if n != 1 else ''}")
+    legend(figure, styles)
+    return settled(figure)
 
 
-def _panels(names: Sequence[str]) -> tuple[Figure, dict[str, Axes]]:
-    """A figure with a panel per name, at most three in a row."""
+def panels(names: Sequence[str]) -> tuple[Figure, dict[str, Axes]]:
+    """A figure with a panel per name, at most three in a row.
+
+    Examples
+    --------
+    >>> figure, axes_of = panels(["validation", "test"])
+    >>> list(axes_of)
+    ['validation', 'test']
+    """
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
@@ -162,14 +169,33 @@ def _panels(names: Sequence[str]) -> tuple[Figure, dict[str, Axes]]:
     }
 
 
-def _title(axes: Axes, name: str, detail: str) -> None:
+def title(axes: Axes, name: str, detail: str) -> None:
+    """Write the name of a panel at its upper left and a detail at its upper right.
+
+    Examples
+    --------
+    >>> from matplotlib.figure import Figure
+    >>> axes = Figure().add_subplot()
+    >>> title(axes, "test", "60 profiles")
+    >>> axes.get_title(loc="right")
+    '60 profiles'
+    """
     axes.set_title(
         shortened(name), loc="left", fontsize=10, fontweight="bold", color=INK, parse_math=False
     )
     axes.set_title(detail, loc="right", fontsize=8.5, color=FRAME_COLOUR)
 
 
-def _legend(figure: Figure, styles: Mapping[str, Style]) -> None:
+def legend(figure: Figure, styles: Mapping[str, Style]) -> None:
+    """Put the names and lines of `styles` under the panels; nothing where there are none.
+
+    Examples
+    --------
+    >>> figure, _ = panels(["test"])
+    >>> legend(figure, {"ols": Style("#1A1A1A")})
+    >>> [text.get_text() for text in figure.legends[0].get_texts()]
+    ['ols']
+    """
     from matplotlib.lines import Line2D
 
     if not styles:
@@ -182,7 +208,7 @@ def _legend(figure: Figure, styles: Mapping[str, Style]) -> None:
         handles.append(handle)
     # About 12 letters an inch, and six for the line before each name.
     columns = int(figure.get_figwidth() * 12) // (max(map(len, names)) + 6)
-    legend = figure.legend(
+    under = figure.legend(
         handles,
         [str(i) for i in range(len(names))],
         loc="outside lower center",
@@ -193,12 +219,19 @@ def _legend(figure: Figure, styles: Mapping[str, Style]) -> None:
         labelcolor=INK,
     )
     # Set afterwards: a legend hides labels that begin with "_" and reads "$" as a formula.
-    for text, name in zip(legend.get_texts(), names, strict=True):
+    for text, name in zip(under.get_texts(), names, strict=True):
         text.set_parse_math(False)
         text.set_text(name)
 
 
-def _settled(figure: Figure) -> Figure:
+def settled(figure: Figure) -> Figure:
+    """The figure with its layout done, once and for all.
+
+    Examples
+    --------
+    >>> len(settled(panels(["validation", "test"])[0]).axes)
+    2
+    """
     # Laid out once, it is drawn the same every time and in a third of the time.
     figure.draw_without_rendering()
     figure.set_layout_engine("none")

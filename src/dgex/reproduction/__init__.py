@@ -1,0 +1,1 @@
+"""The paper's grid, tables and figures on any Dataset."""

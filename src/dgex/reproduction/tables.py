@@ -1,0 +1,165 @@
+"""The paper's two tables, of any Dataset: a row per point, with the paper's own numbers beside."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from dgex.errors import DataError
+from dgex.evaluation.evaluate import Evaluation
+from dgex.evaluation.metrics import improvement, win_rate
+from dgex.reproduction.grid import Point
+from dgex.reproduction.paper import MICROARRAYS, RNASEQ, paper_number
+from dgex.reproduction.points import failure_of, scores_folder
+
+_QUANTITIES = ("mae", "mae_sd", "improvement_over_ols_percent", "genes_won_over_ols_percent")
+_SCORES = (
+    "n_profiles",
+    "n_targets",
+    *_QUANTITIES[:2],
+    "rmse",
+    "median_r",
+    *_QUANTITIES[2:],
+    "n_same_gene",
+    "mae_other_genes",
+)
+
+
+@dataclass(frozen=True)
+class Results:
+    """What came out of the points.
+
+    Attributes
+    ----------
+    points
+        All points of the grid.
+    failures
+        Why points failed, by name.
+    scores
+        A row per point, choice of weights and set: ``point``, ``weights``, ``set`` and the
+        scores of `dgex.evaluation.evaluate.Evaluation`.
+    select_on
+        External set on which nets were chosen for the other external sets, or None.
+    """
+
+    points: list[Point]
+    failures: dict[str, str]
+    scores: pd.DataFrame
+    select_on: str | None
+    by_name: dict[str, Point] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "by_name", {point.name: point for point in self.points})
+
+    def chooser(self, set_name: str) -> str:
+        """The set that chooses the net, its epoch too, for the scores on `set_name`."""
+        if self.select_on is None or set_name in ("validation", "test"):
+            return "validation"
+        return self.select_on
+
+    def chosen_net(self, set_name: str) -> Point | None:
+        """The net that the chooser of `set_name` finds best; None where no net was scored."""
+        chooser = self.chooser(set_name)
+        rows = self.scores[(self.scores["weights"] == chooser) & (self.scores["set"] == chooser)]
+        nets = rows[[self.by_name[name].kind == "dgex" for name in rows["point"]]]
+        if nets.empty:
+            return None
+        return self.by_name[str(nets.sort_values("mae", kind="stable")["point"].iloc[0])]
+
+
+def gather(out: Path, points: list[Point], select_on: str | None) -> Results:
+    """Read the scores of all points and compare them with OLS.
+
+    Raises
+    ------
+    DataError
+        A file of scores is damaged, or OLS has none.
+    """
+    failures = {point.name: failure_of(out, point) for point in points}
+    failed = {name: reason for name, reason in failures.items() if reason is not None}
+    if "ols" in failed:
+        raise DataError(
+            f"OLS failed, and every table compares with it: {failed['ols']} Then run this again."
+        )
+    ols = Evaluation.load(scores_folder(out, Point("ols"))).genes.set_index("set")["mae"]
+    mae_ols = {str(name): np.array(ols.loc[[name]]) for name in ols.index.unique()}
+    tables = []
+    for point in points:
+        if point.name in failed:
+            continue
+        choices = ["validation"]
+        if select_on is not None and point.kind == "dgex":
+            choices.append(select_on)
+        for weights in choices:
+            evaluation = Evaluation.load(scores_folder(out, point, weights))
+            scores = _with_ols(evaluation, mae_ols)
+            scores.insert(0, "point", point.name)
+            scores.insert(1, "weights", weights)
+            tables.append(scores)
+    return Results(points, failed, pd.concat(tables, ignore_index=True), select_on)
+
+
+def _with_ols(evaluation: Evaluation, mae_ols: Mapping[str, np.ndarray]) -> pd.DataFrame:
+    scores = evaluation.summary[["set", *_SCORES]].copy()
+    for row, set_name in enumerate(scores["set"]):
+        genes = evaluation.genes
+        mae_t = genes.loc[genes["set"] == set_name, "mae"].to_numpy()
+        mae_ols_t = mae_ols[set_name]
+        better = improvement(float(mae_t.mean()), float(mae_ols_t.mean()))
+        scores.loc[row, "improvement_over_ols_percent"] = better
+        scores.loc[row, "genes_won_over_ols_percent"] = 100.0 * win_rate(mae_t, mae_ols_t)
+    return scores
+
+
+def paper_table_of(set_name: str) -> str | None:
+    """Which table of the paper belongs to a set: the microarrays' to test, RNA-seq's to gtex.
+
+    Examples
+    --------
+    >>> paper_table_of("test"), paper_table_of("GTEx"), paper_table_of("cohort")
+    ('geo', 'gtex', None)
+    """
+    return {"test": MICROARRAYS, "gtex": RNASEQ}.get(set_name.lower())
+
+
+def table_of(results: Results, set_name: str) -> pd.DataFrame:
+    """The paper's table for a set: a row per point, failed ones included.
+
+    Columns: ``method``, ``hidden_layers``, ``hidden_units``, ``dropout`` (share; empty for
+    baselines), ``chosen`` (the net that validation, or the set nets were selected on, finds best),
+    the scores (NaN where the point failed), ``paper_…`` (the paper's own number for this
+    point, where one is known), ``paper_source`` and ``failed`` (why, or empty).
+    """
+    scores = results.scores[results.scores["set"] == set_name].set_index(["point", "weights"])
+    chosen, paper_table = results.chosen_net(set_name), paper_table_of(set_name)
+    rows = []
+    for point in results.points:
+        row: dict[str, object] = {
+            "method": point.kind,
+            "hidden_layers": point.hidden_layers,
+            "hidden_units": point.hidden_units,
+            "dropout": point.dropout,
+            "chosen": point == chosen,
+        }
+        weights = results.chooser(set_name) if point.kind == "dgex" else "validation"
+        found = point.name not in results.failures
+        for column in _SCORES:
+            row[column] = scores.loc[(point.name, weights), column] if found else None
+        sources = []
+        for quantity in _QUANTITIES:
+            known = paper_number(paper_table, point, quantity) if paper_table else None
+            row[f"paper_{quantity}"] = known[0] if known else None
+            sources += [known[1]] if known else []
+        row["paper_source"] = "; ".join(dict.fromkeys(sources))
+        row["failed"] = results.failures.get(point.name, "")
+        rows.append(row)
+    whole = ("hidden_layers", "hidden_units", "n_profiles", "n_targets", "n_same_gene")
+    texts = ("method", "chosen", "paper_source", "failed")
+    table = pd.DataFrame(rows)
+    # A failed point has no numbers, which would make columns of any objects of these.
+    kinds = {name: "Int64" if name in whole else "float64" for name in rows[0] if name not in texts}
+    return table.astype(kinds)
