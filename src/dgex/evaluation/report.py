@@ -1,15 +1,9 @@
-"""The report of an evaluation: one HTML file that needs no network.
-
-Everything is inline: style, and figures as SVG in data addresses. Names are escaped.
-"""
+"""The report of an evaluation: its tables and figures on one page."""
 
 from __future__ import annotations
 
-import base64
-import io
 import math
 from collections.abc import Mapping, Sequence
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,12 +14,11 @@ from dgex.errors import UsageError
 from dgex.evaluation.evaluate import Evaluation
 from dgex.evaluation.grids import density_figure, r_figure, scatter_figure, training_figure
 from dgex.evaluation.verdict import best_first, compared_models, sets_main_first, verdict
-from dgex.files import whole_file
+from dgex.page import figure_block, run_lines, save_figure, write_page
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_DOTS_PER_INCH = 200
 _GENES_LISTED = 10
 
 # Column, heading, format, and whether the best value is the lowest or the highest; the columns
@@ -122,9 +115,7 @@ def save_figures(
     """
     figures = make_figures(evaluation, training_logs)
     for name, figure in figures.items():
-        for kind in ("png", "svg"):
-            with whole_file(Path(directory) / f"{name}.{kind}") as partial:
-                partial.write_bytes(_rendered(figure, kind))
+        save_figure(figure, Path(directory), name)
     return figures
 
 
@@ -183,8 +174,6 @@ def write_report(
     >>> "<h1>Tiny</h1>" in path.read_text("utf-8")
     True
     """
-    import jinja2
-
     logs = dict(training_logs or {})
     drawn = make_figures(evaluation, logs) if figures is None else figures
     unknown = [name for name in drawn if name not in _CAPTIONS]
@@ -193,14 +182,9 @@ def write_report(
     main, *others = sets_main_first(evaluation)
     best = best_first(evaluation, main).iloc[0]
     columns = _columns_shown(evaluation)
-    # Undefined names are errors: a template that misses a value must not print nothing.
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    template = environment.from_string(
-        files("dgex.evaluation").joinpath("report.html.jinja").read_text("utf-8")
-    )
-    html = template.render(
+    write_page(
+        Path(path),
+        "report.html.jinja",
         title=title,
         info=evaluation.info,
         headline=verdict(evaluation, main),
@@ -212,11 +196,9 @@ def write_report(
         best_model=best["model"],
         main_set=main,
         gene_tables=_gene_tables(evaluation, str(best["model"]), main),
-        run=_run_lines(run),
+        run=run_lines(run),
         notes=list(notes),
     )
-    with whole_file(Path(path)) as partial:
-        partial.write_text(html, "utf-8")
 
 
 def _columns_shown(evaluation: Evaluation) -> list[tuple[str, str, str, str]]:
@@ -310,45 +292,4 @@ def _figure_block(evaluation: Evaluation, name: str, figure: Figure) -> dict[str
     pair = compared_models(evaluation)
     if name == "scatter" and pair is not None:
         caption = caption.format(model=pair[0], reference=pair[1])
-    encoded = base64.b64encode(_rendered(figure, "svg")).decode("ascii")
-    return {
-        "name": name,
-        "heading": heading,
-        "caption": caption,
-        "source": f"data:image/svg+xml;base64,{encoded}",
-        "width": f"{figure.get_figwidth() * 96:.0f}",
-        "height": f"{figure.get_figheight() * 96:.0f}",
-    }
-
-
-def _rendered(figure: Figure, kind: str) -> bytes:
-    import matplotlib as mpl
-
-    buffer = io.BytesIO()
-    # Without a date and with a fixed salt the same scores give the same bytes.
-    with mpl.rc_context({"svg.hashsalt": "dgex"}):
-        metadata = {"Date": None} if kind == "svg" else None
-        figure.savefig(buffer, format=kind, dpi=_DOTS_PER_INCH, metadata=metadata)
-    return buffer.getvalue()
-
-
-def _run_lines(run: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    lines: list[tuple[str, str]] = []
-    for key, value in run.items():
-        if isinstance(value, Mapping):
-            lines += _run_lines(value, f"{prefix}{key} · ")
-        else:
-            lines.append((f"{prefix}{key}", _value_text(value)))
-    return lines
-
-
-def _value_text(value: Any) -> str:
-    if value is None or (isinstance(value, (list, tuple)) and not value):
-        return "–"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, int):
-        return f"{value:,}" if abs(value) >= 10_000 else str(value)
-    if isinstance(value, (list, tuple)):
-        return ", ".join(map(_value_text, value))
-    return str(value)
+    return figure_block(name, heading, caption, figure)
