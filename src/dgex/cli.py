@@ -19,6 +19,7 @@ from dgex.config import (
     PanelConfig,
     PredictConfig,
     PrepareConfig,
+    ReproduceConfig,
     SimulateConfig,
     TrainConfig,
 )
@@ -215,6 +216,29 @@ def report(
     from dgex.evaluation.verb import report as run
 
     print(f"Report: {run(evaluation, out, title=title, overwrite=overwrite)}")
+
+
+@app.command(sort_key=13)
+def reproduce(
+    dataset: Path, /, *, out: Path, config: Annotated[ReproduceConfig, Flat] = ReproduceConfig()
+) -> None:
+    """Train the whole grid of the D-GEX paper and write its tables and figures.
+
+    Called again it goes on where it stopped.
+
+    Parameters
+    ----------
+    dataset
+        Folder that prepare wrote.
+    out
+        Folder to write: models, scores, tables, figures and the report.
+    """
+    from dgex.reproduction.verb import reproduce as run
+
+    if run(dataset, out, config=config):
+        print(f"Report: {out / 'report.html'}")
+    else:
+        print(f"Models: {out / 'models'}")
 
 
 @app.command(sort_key=7)

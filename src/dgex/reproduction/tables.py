@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -50,10 +52,11 @@ class Results:
     failures: dict[str, str]
     scores: pd.DataFrame
     select_on: str | None
-    by_name: dict[str, Point] = field(init=False)
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "by_name", {point.name: point for point in self.points})
+    @cached_property
+    def _rows(self) -> dict[tuple[str, str, str], dict[str, Any]]:
+        rows: list[dict[Any, Any]] = self.scores.to_dict("records")
+        return {(row["point"], row["weights"], row["set"]): row for row in rows}
 
     def chooser(self, set_name: str) -> str:
         """The set that chooses the net, its epoch too, for the scores on `set_name`."""
@@ -61,14 +64,23 @@ class Results:
             return "validation"
         return self.select_on
 
+    def score(self, point: Point, set_name: str) -> dict[str, Any] | None:
+        """Scores of a point on a set, of a net with the weights that the chooser chose.
+
+        None where the point failed.
+        """
+        weights = self.chooser(set_name) if point.kind == "dgex" else "validation"
+        return self._rows.get((point.name, weights, set_name))
+
     def chosen_net(self, set_name: str) -> Point | None:
         """The net that the chooser of `set_name` finds best; None where no net was scored."""
         chooser = self.chooser(set_name)
-        rows = self.scores[(self.scores["weights"] == chooser) & (self.scores["set"] == chooser)]
-        nets = rows[[self.by_name[name].kind == "dgex" for name in rows["point"]]]
-        if nets.empty:
-            return None
-        return self.by_name[str(nets.sort_values("mae", kind="stable")["point"].iloc[0])]
+        errors = {
+            point: self._rows[point.name, chooser, chooser]["mae"]
+            for point in self.points
+            if point.kind == "dgex" and point.name not in self.failures
+        }
+        return min(errors, key=errors.__getitem__) if errors else None
 
 
 def gather(out: Path, points: list[Point], select_on: str | None) -> Results:
@@ -134,21 +146,18 @@ def table_of(results: Results, set_name: str) -> pd.DataFrame:
     the scores (NaN where the point failed), ``paper_…`` (the paper's own number for this
     point, where one is known), ``paper_source`` and ``failed`` (why, or empty).
     """
-    scores = results.scores[results.scores["set"] == set_name].set_index(["point", "weights"])
     chosen, paper_table = results.chosen_net(set_name), paper_table_of(set_name)
     rows = []
     for point in results.points:
-        row: dict[str, object] = {
+        row: dict[str, Any] = {
             "method": point.kind,
             "hidden_layers": point.hidden_layers,
             "hidden_units": point.hidden_units,
             "dropout": point.dropout,
             "chosen": point == chosen,
         }
-        weights = results.chooser(set_name) if point.kind == "dgex" else "validation"
-        found = point.name not in results.failures
-        for column in _SCORES:
-            row[column] = scores.loc[(point.name, weights), column] if found else None
+        scores = results.score(point, set_name) or {}
+        row |= {column: scores.get(column) for column in _SCORES}
         sources = []
         for quantity in _QUANTITIES:
             known = paper_number(paper_table, point, quantity) if paper_table else None
