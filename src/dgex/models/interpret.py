@@ -79,7 +79,7 @@ def weight_layers(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def weight_summary(
-    arrays: Mapping[str, np.ndarray], bins: int = 201
+    arrays: Mapping[str, np.ndarray], bins: int = 101
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Distribution of the weights of each layer.
 
