@@ -315,9 +315,11 @@ def _findings(info: Mapping[str, Any]) -> list[str]:
             f"{layer['n_strong']:,} strongest connections with {genes} (by chance "
             f"{layer['n_units_with_half_by_chance']:,})."
         )
-    percent = info["percent_beyond_start"][0]
+    first, *_, last = info["percent_near_zero"]
     findings.append(
-        f"{percent:.2g} % of the weights of the first layer lie beyond the range they started in."
+        f"{first:.1f} % of the weights of the first layer and {last:.1f} % of those of the last are "
+        f"within ±0.01; {info['percent_beyond_start'][0]:.1f} % of those of the first lie beyond the "
+        "range they started in."
     )
     slopes = " and ".join(f"{slope:.2f}" for slope in info["mean_slopes"])
     findings.append(
@@ -326,10 +328,11 @@ def _findings(info: Mapping[str, Any]) -> list[str]:
         "(1 is linear, 0 saturated)."
     )
     if info["median_gradient_over_absolute"] is not None:
+        steady = min(100.0, 100 * info["median_gradient_over_absolute"])
         findings.append(
-            "For half of the targets the mean gradient by the first landmark is at least "
-            f"{min(100.0, 100 * info['median_gradient_over_absolute']):.0f} % of its mean absolute "
-            "gradient: near 100 % the landmark works in one direction in all profiles."
+            f"The mean gradient of a target by its first landmark is {steady:.1f} % of the mean "
+            "absolute one (median over targets); 100 % says that the landmark works in one "
+            "direction in all profiles."
         )
     if info["n_own"]:
         share = 100 * info["n_own_first"] / info["n_own"]
