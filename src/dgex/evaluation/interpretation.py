@@ -316,10 +316,11 @@ def _findings(info: Mapping[str, Any]) -> list[str]:
             f"{layer['n_units_with_half_by_chance']:,})."
         )
     first, *_, last = info["percent_near_zero"]
+    beyond = info["percent_beyond_start"][0]
     findings.append(
-        f"{first:.1f} % of the weights of the first layer and {last:.1f} % of those of the last are "
-        f"within ±0.01; {info['percent_beyond_start'][0]:.1f} % of those of the first lie beyond the "
-        "range they started in."
+        f"{first:.1f} % of the weights of the first layer and {last:.1f} % of those of the last "
+        f"are within ±0.01; {beyond:.1f} % of those of the first lie beyond the range they "
+        "started in."
     )
     slopes = " and ".join(f"{slope:.2f}" for slope in info["mean_slopes"])
     findings.append(
