@@ -170,6 +170,9 @@ class TrainConfig:
         Also write the seven files of the original D-GEX, their names beginning with this.
     device
         Device to train on; auto takes a GPU where there is one.
+    precision
+        Precision of the matrix products of a net; weights, momentum and sums are float32 anyway.
+        auto takes bf16 where the device has instructions for it.
     seed
         Seed of the initial weights, the order of profiles and the dropout.
     resume
@@ -198,6 +201,7 @@ class TrainConfig:
     standardize_output: bool = False
     dgex_files: Path | None = None
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    precision: Literal["auto", "float32", "bf16"] = "auto"
     seed: int = 0
     resume: bool = False
     overwrite: bool = False

@@ -12,13 +12,21 @@ from safetensors import safe_open
 import dgex.progress
 from dgex.config import TrainConfig, with_options
 from dgex.errors import DataError, UsageError
+from dgex.models import checkpoint as checkpoint_module
 from dgex.models import train as module
 from dgex.models.checkpoint import CHECKPOINT_FILE
 from dgex.models.nets import DGEXNet
 from dgex.models.train import choose_device, train_net
 
 BASE = TrainConfig(
-    model="dgex", hidden_units=7, dropout=0.0, epochs=12, batch_size=20, device="cpu", seed=4
+    model="dgex",
+    hidden_units=7,
+    dropout=0.0,
+    epochs=12,
+    batch_size=20,
+    device="cpu",
+    precision="float32",
+    seed=4,
 )
 
 
@@ -128,7 +136,11 @@ def rates(monkeypatch, dataset, maes, **options):
     """Learning rate of each epoch where the training MAE goes as told."""
     told = iter(maes)
     monkeypatch.setattr(
-        module, "_mae", lambda net, profiles, rows=None: 1.0 if rows is None else next(told)
+        module,
+        "_mae",
+        lambda net, profiles, rows=None: torch.tensor(
+            1.0 if rows is None else next(told), dtype=torch.float32
+        ),
     )
     trained = train_net(dataset, config_of(epochs=len(maes), **options))
     return trained.log["learning_rate"].tolist()
@@ -211,11 +223,12 @@ def test_an_epoch_is_one_log_line(dataset, caplog):
     with caplog.at_level(logging.INFO, "dgex"):
         trained = train_net(dataset, config_of(epochs=2))
     lines = [record.getMessage() for record in caplog.records]
-    assert len(lines) == 2
-    assert lines[1].startswith("epoch 2 of 2: MAE train 0.")
+    assert len(lines) == 3
+    assert lines[0] == "training on cpu, products in float32"
+    assert lines[2].startswith("epoch 2 of 2: MAE train 0.")
     for name in ("validation", "test", "gtex"):
-        assert f"{name} {trained.log[f'mae_{name}'][1]:.4f}" in lines[1]
-    assert "learning rate 0.0005; " in lines[1]
+        assert f"{name} {trained.log[f'mae_{name}'][1]:.4f}" in lines[2]
+    assert "learning rate 0.0005; " in lines[2]
 
 
 def test_divergence_is_an_error_that_names_epoch_and_rate(dataset):
@@ -245,8 +258,8 @@ INTERRUPTED = {"dropout": 0.3, "learning_rate": 0.1, "select_on": "gtex", "epoch
 
 @pytest.mark.parametrize("pause", [0.0, 1e9])
 def test_resumed_is_the_same_as_uninterrupted(dataset, tmp_path, monkeypatch, stop_after, pause):
-    monkeypatch.setattr(module, "CHECKPOINT_SECONDS", pause)
-    monkeypatch.setattr(module, "CHECKPOINT_SHARE", math.inf)
+    monkeypatch.setattr(checkpoint_module, "CHECKPOINT_SECONDS", pause)
+    monkeypatch.setattr(checkpoint_module, "CHECKPOINT_SHARE", math.inf)
     straight = train_net(dataset, config_of(**INTERRUPTED))
     assert straight.log["learning_rate"].nunique() > 1
     stop_after(3)
@@ -268,7 +281,7 @@ def test_resumed_is_the_same_as_uninterrupted(dataset, tmp_path, monkeypatch, st
 
 def test_an_interrupt_within_an_epoch_keeps_the_epochs_before(dataset, tmp_path, monkeypatch):
     straight = train_net(dataset, config_of(**INTERRUPTED))
-    take, taken = module._Profiles.take, []
+    take, taken = module.Profiles.take, []
 
     def interrupted_take(self, rows):
         taken.append(len(rows))
@@ -278,7 +291,7 @@ def test_an_interrupt_within_an_epoch_keeps_the_epochs_before(dataset, tmp_path,
         return take(self, rows)
 
     with monkeypatch.context() as patched:
-        patched.setattr(module._Profiles, "take", interrupted_take)
+        patched.setattr(module.Profiles, "take", interrupted_take)
         with pytest.raises(KeyboardInterrupt):
             train_net(dataset, config_of(**INTERRUPTED), tmp_path)
     with safe_open(tmp_path / CHECKPOINT_FILE, "numpy") as checkpoint:
@@ -306,8 +319,8 @@ def test_checkpoints_are_not_written_all_the_time(dataset, tmp_path, monkeypatch
 def test_resume_refuses_another_training(
     dataset, tmp_path, monkeypatch, stop_after, options, message
 ):
-    monkeypatch.setattr(module, "CHECKPOINT_SECONDS", 0.0)
-    monkeypatch.setattr(module, "CHECKPOINT_SHARE", math.inf)
+    monkeypatch.setattr(checkpoint_module, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(checkpoint_module, "CHECKPOINT_SHARE", math.inf)
     stop_after(3)
     with pytest.raises(KeyboardInterrupt):
         train_net(dataset, config_of(**INTERRUPTED), tmp_path)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import math
+import threading
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -14,6 +17,12 @@ from dgex.errors import DataError, UsageError, name_list
 from dgex.files import whole_file
 
 CHECKPOINT_FILE = "checkpoint.safetensors"
+
+CHECKPOINT_SECONDS = 1.0
+"""Least time between two checkpoints."""
+
+CHECKPOINT_SHARE = 0.2
+"""Share of the time, at most, in which a checkpoint is being written."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +79,9 @@ class Checkpoint:
         arrays = {f"weights/{name}": array for name, array in self.weights.items()}
         arrays |= {f"momentum/{name}": array for name, array in self.momentum.items()}
         for set_name, best in self.best.items():
+            # Weights that are the best so far would be the same arrays twice.
+            if best.epoch == self.epoch:
+                continue
             arrays |= {f"best/{set_name}/{name}": array for name, array in best.arrays.items()}
         state = {
             "identity": self.identity,
@@ -128,7 +140,67 @@ class Checkpoint:
             weights=groups["weights"],
             momentum=groups.get("momentum", {}),
             best={
-                name: Best(mae, epoch, groups[f"best/{name}"])
+                name: Best(mae, epoch, groups.get(f"best/{name}", groups["weights"]))
                 for name, (mae, epoch) in state["best"].items()
             },
         )
+
+
+class CheckpointWriter:
+    """Writes checkpoints beside the training: one at a time, and not all the time.
+
+    Parameters
+    ----------
+    folder
+        Where they go; nothing is written where not given.
+    epoch
+        Epochs that a checkpoint there has already.
+    """
+
+    def __init__(self, folder: Path | None, epoch: int) -> None:
+        self._folder = folder
+        self._epoch = epoch
+        self._due = -math.inf
+        self._thread: threading.Thread | None = None
+        self._error: BaseException | None = None
+
+    def offer(self, epoch: int, make: Callable[[], Checkpoint]) -> None:
+        """Begin to write the state after `epoch`, if it is time and no other is being written.
+
+        `make` runs in another thread. An error of the last writing is raised here.
+        """
+        if self._folder is None or (self._thread is not None and self._thread.is_alive()):
+            return
+        self.finish()
+        if time.monotonic() >= self._due:
+            self._thread = threading.Thread(target=self._write, args=(epoch, make))
+            self._thread.start()
+
+    def keep(self, epoch: int, make: Callable[[], Checkpoint]) -> None:
+        """Write the state after `epoch` now, if it is not the one that is there."""
+        self.finish()
+        if self._folder is not None and epoch > self._epoch:
+            make().save(self._folder)
+
+    def wait(self) -> None:
+        """Wait for what is being written."""
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+
+    def finish(self) -> None:
+        """Wait for what is being written; raise the error if it failed."""
+        self.wait()
+        error, self._error = self._error, None
+        if error is not None:
+            raise error
+
+    def _write(self, epoch: int, make: Callable[[], Checkpoint]) -> None:
+        started = time.monotonic()
+        try:
+            make().save(cast(Path, self._folder))
+            self._epoch = epoch
+        except BaseException as error:
+            self._error = error
+        ended = time.monotonic()
+        self._due = ended + max(CHECKPOINT_SECONDS, (ended - started) / CHECKPOINT_SHARE)

@@ -54,7 +54,7 @@ class DGEX(Model):
 
         trained = train_net(dataset, config, folder=None)
         self._arrays = trained.best["validation"].arrays
-        self._settings = net_settings(config)
+        self._settings = net_settings(config) | {"training_precision": trained.precision}
         self._net = None
 
     def arrays(self) -> dict[str, np.ndarray]:
@@ -62,7 +62,7 @@ class DGEX(Model):
         return self._arrays
 
     def settings(self) -> dict[str, Any]:
-        """``hidden_layers``, ``hidden_units`` and ``dropout``."""
+        """``hidden_layers``, ``hidden_units``, ``dropout`` and perhaps ``training_precision``."""
         return self._settings
 
     @classmethod

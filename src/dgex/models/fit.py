@@ -23,6 +23,9 @@ from dgex.models.dgex_files import check_dgex_files, dgex_files
 
 log = logging.getLogger("dgex")
 
+MOST_HIDDEN_UNITS = 1_000_000
+"""More would be a slip of the pen: the paper's largest nets have 9,000."""
+
 _ALL_KINDS = {"model", "seed", "target_range", "train_on", "standardize_output", "overwrite"}
 _OPTIONS = {
     "mean": set[str](),
@@ -31,6 +34,14 @@ _OPTIONS = {
     "lasso": {"penalties"},
     "gene-knn": {"neighbours"},
 }
+_WHOLE_NUMBERS = (
+    "hidden_layers",
+    "hidden_units",
+    "epochs",
+    "batch_size",
+    "monitor_profiles",
+    "seed",
+)
 _NOT_OF_NETS = ("penalties", "neighbours")
 _CHOOSE_NOTHING = ("mean", "ols")
 
@@ -143,8 +154,9 @@ def _train_net(view: TrainingView, out: Path, config: TrainConfig) -> None:
                 best["validation"] = dataclasses.replace(best["validation"], mae=math.nan)
             else:
                 _warn_if_useless(view, best["validation"].mae)
+            settings = net_settings(config) | {"training_precision": trained.precision}
             with dgex_files(view, config, trained):
-                write_bundle(folder, view, config, net_settings(config), best, trained.log)
+                write_bundle(folder, view, config, settings, best, trained.log)
         except BaseException as error:
             if isinstance(error, DivergedError) or not checkpoint.is_file():
                 shutil.rmtree(folder, ignore_errors=True)
@@ -169,6 +181,10 @@ def _warn_if_useless(view: TrainingView, mae: float) -> None:
 
 def _check_options(config: TrainConfig) -> None:
     names = [field.name for field in dataclasses.fields(config)]
+    for name in _WHOLE_NUMBERS:
+        value = getattr(config, name)
+        if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+            raise UsageError(f"{_flag(name)} is {value}; it must be a whole number.")
     if config.model in _OPTIONS:
         useful = _OPTIONS[config.model] | _ALL_KINDS
     else:
@@ -185,12 +201,13 @@ def _check_options(config: TrainConfig) -> None:
             return
         if not (least <= value < below) or (above and value == least):
             bound = f"above {least:g}" if above else f"at least {least:g}"
-            bound += "" if below == math.inf else f" and below {below:g}"
+            bound += "" if below == math.inf else f" and below {below:,}"
             raise UsageError(f"{_flag(name)} is {value}; it must be {bound}.")
 
     if config.hidden_layers not in (1, 2, 3):
         raise UsageError(f"--hidden-layers is {config.hidden_layers}; it must be 1, 2 or 3.")
-    for name in ("hidden_units", "epochs", "batch_size", "monitor_profiles"):
+    number("hidden_units", 1, MOST_HIDDEN_UNITS + 1)
+    for name in ("epochs", "batch_size", "monitor_profiles"):
         number(name, 1)
     for name in ("dropout", "momentum"):
         number(name, 0, 1)

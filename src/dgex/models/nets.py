@@ -3,12 +3,61 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 OUTPUT_BOUND = 1e-4
+
+
+class Linear(nn.Linear):
+    """A linear layer that can keep the memory of its weights' gradient.
+
+    With `keeps_gradient` a backward pass through it, while training, replaces the gradients of
+    its weights and biases instead of adding to them. Asking the system for tens of megabytes
+    anew in every batch takes a processor as long as a fifth of the products.
+
+    Examples
+    --------
+    >>> layer = Linear(2, 1)
+    >>> layer.keeps_gradient = True
+    >>> for _ in range(2):
+    ...     layer(torch.ones(3, 2)).sum().backward()
+    >>> layer.weight.grad, layer.bias.grad
+    (tensor([[3., 3.]]), tensor([3.]))
+    """
+
+    keeps_gradient = False
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Units above of units below."""
+        if self.keeps_gradient and self.training and torch.is_grad_enabled():
+            y_nh: Tensor = _KeptGradient.apply(  # type: ignore[no-untyped-call]
+                input, self.weight, self.bias, self
+            )
+            return y_nh
+        return super().forward(input)
+
+
+class _KeptGradient(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x_nl: Tensor, weight_hl: Tensor, bias_h: Tensor, layer: Linear) -> Tensor:
+        ctx.save_for_backward(x_nl, weight_hl)
+        ctx.layer = layer
+        return functional.linear(x_nl, weight_hl, bias_h)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, None, None, None]:
+        (gradient_nh,) = gradients
+        x_nl, weight_hl = ctx.saved_tensors
+        layer = ctx.layer
+        if layer.weight.grad is None:
+            layer.weight.grad = torch.empty_like(weight_hl)
+        torch.mm(gradient_nh.t(), x_nl, out=layer.weight.grad)
+        layer.bias.grad = gradient_nh.sum(dim=0)
+        return gradient_nh @ weight_hl if ctx.needs_input_grad[0] else None, None, None, None
 
 
 class DGEXNet(nn.Module):
@@ -56,10 +105,8 @@ class DGEXNet(nn.Module):
     ) -> None:
         super().__init__()
         widths = [n_landmarks] + [hidden_units] * hidden_layers
-        self.hidden = nn.ModuleList(
-            nn.Linear(fan_in, fan_out) for fan_in, fan_out in pairwise(widths)
-        )
-        self.output = nn.Linear(widths[-1], n_targets)
+        self.hidden = nn.ModuleList(Linear(fan_in, fan_out) for fan_in, fan_out in pairwise(widths))
+        self.output = Linear(widths[-1], n_targets)
         self.dropout = nn.Dropout(dropout)
         for layer in self.linear_layers():
             nn.init.zeros_(layer.bias)
@@ -68,9 +115,9 @@ class DGEXNet(nn.Module):
             else:
                 nn.init.xavier_uniform_(layer.weight)
 
-    def linear_layers(self) -> list[nn.Linear]:
+    def linear_layers(self) -> list[Linear]:
         """Layers with weights, from the landmarks upwards."""
-        return [*(cast(nn.Linear, layer) for layer in self.hidden), self.output]
+        return [*(cast(Linear, layer) for layer in self.hidden), self.output]
 
     def forward(self, x_nl: Tensor) -> Tensor:
         """Targets of landmarks."""

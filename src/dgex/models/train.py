@@ -1,4 +1,4 @@
-"""The training loop of nets, after D-GEX; the only file that knows devices.
+"""The training loop of nets, after D-GEX; where it runs is `dgex.models.device`'s to say.
 
 Source: Chen et al. 2016, section 2.4 and its program. Squared error summed over targets and
 averaged over the batch; gradient descent with momentum; a learning rate that falls when the
@@ -8,12 +8,15 @@ training MAE rises; the weights kept that infer the validation profiles best.
 from __future__ import annotations
 
 import dataclasses
+import functools
+import itertools
 import logging
 import math
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import pandas as pd
@@ -22,22 +25,37 @@ from torch import Tensor
 from torch.nn import functional
 
 from dgex.errors import DataError, UsageError
-from dgex.models.base import BLOCK_ROWS
-from dgex.models.checkpoint import Best, Checkpoint
+from dgex.models.checkpoint import Best, Checkpoint, CheckpointWriter
+from dgex.models.descent import Descent
+from dgex.models.device import (
+    DTYPES,
+    Profiles,
+    all_profiles,
+    check_memory,
+    choose_precision,
+    is_out_of_memory,
+    out_of_memory,
+    sums_in_float32,
+    to_device,
+    to_host,
+)
+from dgex.models.device import choose_device as choose_device
 from dgex.models.nets import DGEXNet
 from dgex.progress import report
 
 if TYPE_CHECKING:
     from dgex.config import TrainConfig
-    from dgex.data.dataset import Dataset, ProfileSet
+    from dgex.data.dataset import Dataset
 
 log = logging.getLogger("dgex")
 
-CHECKPOINT_SECONDS = 10.0
-"""Least time between two checkpoints."""
+SCORED_ROWS = {"cpu": 512, "cuda": 4096, "mps": 1024}
+"""Profiles scored at a time. On a processor, blocks of more than 32 MB would be asked of the system
+anew each time; a GPU has room, and less to start."""
 
-CHECKPOINT_SHARE = 0.1
-"""Share of the time, at most, spent on checkpoints."""
+COMPILED_FROM = 5e12
+"""Moves of single weights, all of a training together, from which compiling for a GPU pays: it
+takes about half a minute, and saves 16 of 36 bytes per move, at some 4e12 bytes a second."""
 
 _NOT_IDENTITY = {
     "model",
@@ -68,36 +86,43 @@ class Trained:
     log
         A row per epoch: ``epoch``, ``learning_rate`` (of that epoch), ``seconds``, ``mae_train``
         (of the monitored training profiles) and ``mae_<set>`` of every other set.
+    precision
+        Precision of the products, ``float32`` or ``bf16``; in bf16 the MAEs are those of weights
+        rounded to it, while `best` holds them in float32.
     """
 
     best: dict[str, Best]
     log: pd.DataFrame
+    precision: str
 
 
-def choose_device(name: str) -> torch.device:
-    """The device of that name; ``auto`` takes a GPU where there is one.
+@dataclass(frozen=True)
+class _State:
+    """A training after an epoch, on its device; nothing writes to the tensors any more."""
 
-    Raises
-    ------
-    UsageError
-        There is no such device here.
+    epoch: int
+    learning_rate: float  # of the next epoch
+    rows: list[dict[str, float]]
+    weights: dict[str, Tensor]
+    speeds: dict[str, Tensor]
+    best: dict[str, tuple[float, int, dict[str, Tensor]]] = field(default_factory=dict)
 
-    Examples
-    --------
-    >>> choose_device("cpu")
-    device(type='cpu')
-    """
-    there = {
-        "cuda": torch.cuda.is_available(),
-        "mps": torch.backends.mps.is_available(),
-        "cpu": True,
-    }
-    if name == "auto":
-        name = next(kind for kind, available in there.items() if available)
-    if not there.get(name, False):
-        known = ", ".join(kind for kind, available in there.items() if available)
-        raise UsageError(f"There is no device {name} here. Choose auto or {known}.")
-    return torch.device(name)
+    def best_on_host(self) -> dict[str, Best]:
+        return {
+            name: Best(mae, epoch, to_host(weights))
+            for name, (mae, epoch, weights) in self.best.items()
+        }
+
+    def checkpoint(self, identity: dict[str, object]) -> Checkpoint:
+        return Checkpoint(
+            identity,
+            self.epoch,
+            self.learning_rate,
+            self.rows,
+            to_host(self.weights),
+            to_host(self.speeds),
+            self.best_on_host(),
+        )
 
 
 def train_net(dataset: Dataset, config: TrainConfig, folder: Path | None = None) -> Trained:
@@ -119,18 +144,34 @@ def train_net(dataset: Dataset, config: TrainConfig, folder: Path | None = None)
     ------
     DivergedError
         The loss is no longer a number.
+    DataError
+        There is not enough memory for the net.
     UsageError
-        The device is not there, or the checkpoint is of another training.
+        The device or the precision is not there, or the checkpoint is of another training.
     """
     device = choose_device(config.device)
+    precision = choose_precision(config.precision, device)
+    n_weights = _n_weights(len(dataset.landmarks), len(dataset.targets), config)
+    check_memory(n_weights, config, device)
     # The caller's own random numbers go on as if nothing had been drawn here.
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        return _train(dataset, config, folder, device)
+        try:
+            with sums_in_float32():
+                return _train(dataset, config, folder, device, precision)
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            raise out_of_memory(n_weights, config, device, "there is not as much") from error
 
 
 def _train(
-    dataset: Dataset, config: TrainConfig, folder: Path | None, device: torch.device
+    dataset: Dataset,
+    config: TrainConfig,
+    folder: Path | None,
+    device: torch.device,
+    precision: str,
 ) -> Trained:
+    log.info("training on %s, products in %s", device.type, precision)
     torch.manual_seed(config.seed)
     net = DGEXNet(
         len(dataset.landmarks),
@@ -139,78 +180,77 @@ def _train(
         hidden_units=config.hidden_units,
         dropout=config.dropout,
     ).to(device)
-    rate = config.learning_rate or (5e-4 if config.hidden_layers == 1 else 3e-4)
-    optimizer = _optimizer(net, config, rate)
-    checkpoint = Checkpoint(_identity(dataset, config), 0, rate, [], {}, {})
-    if config.resume and folder is not None:
-        checkpoint = Checkpoint.load(folder, checkpoint.identity)
-        if checkpoint.epoch > config.epochs:
-            raise UsageError(
-                f"{folder} has {checkpoint.epoch} epochs already, more than the {config.epochs} "
-                "asked for. Ask for at least as many."
-            )
-        # The momentum kept is that of the last epoch's rate.
-        _set_rate(optimizer, config, checkpoint.rows[-1]["learning_rate"])
-        _restore(net, optimizer, checkpoint)
-        checkpoint.weights, checkpoint.momentum = {}, {}
-        log.info("going on after epoch %d of %d", checkpoint.epoch, config.epochs)
-    sets = _profiles(dataset, device)
+    descent = Descent(
+        net,
+        momentum=config.momentum,
+        upper_factor=config.output_rate_factor,
+        dtype=DTYPES[precision],
+    )
+    sets = all_profiles(dataset, device, DTYPES[precision])
     train = sets.pop("train")
+    loss_of = _loss_function(net, descent, train, config)
+    identity = _identity(dataset, config, precision)
+    rate = config.learning_rate or (5e-4 if config.hidden_layers == 1 else 3e-4)
+    state = _State(0, rate, [], {}, {})
+    if config.resume and folder is not None:
+        state = _restore(Checkpoint.load(folder, identity), descent, config, folder)
+        log.info("going on after epoch %d of %d", state.epoch, config.epochs)
     # Epochs count from 1, so 0 is free for what is drawn once.
-    monitored = _rng(config, 0).permutation(train.n)[: config.monitor_profiles]
-    monitored.sort()
+    drawn = _rng(config, 0).permutation(train.n)[: config.monitor_profiles]
+    monitored = train.order(np.sort(drawn))
 
-    saved_epoch, saved_at, pause = checkpoint.epoch, -math.inf, CHECKPOINT_SECONDS
-    report("training", checkpoint.epoch, config.epochs)
+    writer = CheckpointWriter(folder, state.epoch)
+    report("training", state.epoch, config.epochs)
     try:
-        while checkpoint.epoch < config.epochs:
+        while state.epoch < config.epochs:
             started = time.monotonic()
-            epoch, rate = checkpoint.epoch + 1, checkpoint.learning_rate
-            _set_rate(optimizer, config, rate)
+            epoch, rate = state.epoch + 1, state.learning_rate
             rng = _rng(config, epoch)
             torch.manual_seed(int(rng.integers(2**63)))
-            loss = _run_epoch(net, optimizer, train, rng.permutation(train.n), config.batch_size)
-            mae = {"train": _mae(net, train, monitored)}
-            mae |= {name: _mae(net, profiles) for name, profiles in sets.items()}
-            if not all(math.isfinite(value) for value in (loss, mae["train"], mae["validation"])):
+            order = rng.permutation(train.n)
+            loss = _run_epoch(net, loss_of, descent, train, order, config.batch_size, rate)
+            scores = {"loss": loss, "train": _mae(net, train, monitored)}
+            scores |= {name: _mae(net, profiles) for name, profiles in sets.items()}
+            # The one time in an epoch that a GPU is waited for.
+            mae = dict(zip(scores, torch.stack(list(scores.values())).tolist(), strict=True))
+            if not all(math.isfinite(mae[name]) for name in ("loss", "train", "validation")):
                 raise DivergedError(
                     f"Training diverged in epoch {epoch} at learning rate {rate:g}: the loss is "
                     "no longer a number. Pass a smaller --learning-rate."
                 )
-            momentum = _momentum(net, optimizer) if folder is not None else {}
+            del mae["loss"]
+            weights = _copies(descent.weights)
+            speeds = _copies(descent.speeds) if folder is not None else {}
             seconds = time.monotonic() - started
             # One assignment: an interrupt finds the state after one epoch or after the next.
-            checkpoint = _after_epoch(
-                checkpoint, config, mae, _copy_weights(net), momentum, seconds
-            )
-            now = time.monotonic()
-            if folder is not None and epoch < config.epochs and now - saved_at >= pause:
-                checkpoint.save(folder)
-                saved_epoch, saved_at = epoch, time.monotonic()
-                pause = max(CHECKPOINT_SECONDS, (saved_at - now) / CHECKPOINT_SHARE)
+            state = _after_epoch(state, config, mae, weights, speeds, seconds)
+            if epoch < config.epochs:
+                writer.offer(epoch, functools.partial(state.checkpoint, identity))
             report("training", epoch, config.epochs)
+        writer.finish()
     except KeyboardInterrupt:
-        if folder is not None and checkpoint.epoch > saved_epoch:
-            checkpoint.save(folder)
+        writer.keep(state.epoch, functools.partial(state.checkpoint, identity))
         raise
-    return Trained(checkpoint.best, pd.DataFrame(checkpoint.rows))
+    finally:
+        writer.wait()
+    return Trained(state.best_on_host(), pd.DataFrame(state.rows), precision)
 
 
 def _after_epoch(
-    before: Checkpoint,
+    before: _State,
     config: TrainConfig,
     mae: dict[str, float],
-    weights: dict[str, np.ndarray],
-    momentum: dict[str, np.ndarray],
+    weights: dict[str, Tensor],
+    speeds: dict[str, Tensor],
     seconds: float,
-) -> Checkpoint:
+) -> _State:
     """State of the training one epoch after `before`; logs the epoch."""
     epoch, rate = before.epoch + 1, before.learning_rate
     best = dict(before.best)
     for name in ["validation"] if config.select_on is None else ["validation", config.select_on]:
         is_last = name == "validation" and config.train_on == "all"
-        if is_last or name not in best or mae[name] < best[name].mae:
-            best[name] = Best(mae[name], epoch, weights)
+        if is_last or name not in best or mae[name] < best[name][0]:
+            best[name] = mae[name], epoch, weights
     next_rate = rate
     if before.rows and mae["train"] > before.rows[-1]["mae_train"]:
         # A first rate below the least one is the user's wish and is not raised to it.
@@ -226,158 +266,134 @@ def _after_epoch(
         rate,
         seconds,
     )
-    rows = [*before.rows, row]
-    return Checkpoint(before.identity, epoch, next_rate, rows, weights, momentum, best)
+    return _State(epoch, next_rate, [*before.rows, row], weights, speeds, best)
+
+
+_Loss = Callable[[DGEXNet, Tensor, Tensor], Tensor]
+
+
+def _loss(net: DGEXNet, x_bl: Tensor, y_bt: Tensor) -> Tensor:
+    """Squared error summed over targets and averaged over the batch."""
+    return functional.mse_loss(net(x_bl).float(), y_bt.float(), reduction="sum") / len(x_bl)
+
+
+def _loss_function(net: DGEXNet, descent: Descent, train: Profiles, config: TrainConfig) -> _Loss:
+    """The loss, compiled where that pays; then `descent` is compiled too."""
+    if not _compiling_pays(net, train, config):
+        for layer in net.linear_layers():
+            layer.keeps_gradient = train.device.type == "cpu"
+        return _loss
+    loss_of: _Loss = torch.compile(_loss, dynamic=False)
+    descent.compile()
+    try:
+        # A step of length 0, because what is compiled is compiled, or fails, when it first runs.
+        batch = train.take(train.order(np.arange(config.batch_size)))
+        loss_of(net.train(), *batch).backward()  # type: ignore[no-untyped-call]
+        descent.step(0.0)
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        log.warning("Compiling the net failed, training goes on without: %s", _first_line(error))
+        loss_of = _loss
+        descent.compile(False)
+    net.zero_grad()
+    return loss_of
+
+
+def _compiling_pays(net: DGEXNet, train: Profiles, config: TrainConfig) -> bool:
+    moves = sum(weights.numel() for weights in net.parameters())
+    moves *= config.epochs * (train.n // config.batch_size)
+    return train.device.type == "cuda" and moves >= COMPILED_FROM
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0]
 
 
 def _run_epoch(
     net: DGEXNet,
-    optimizer: torch.optim.SGD,
-    train: _Profiles,
+    loss_of: _Loss,
+    descent: Descent,
+    train: Profiles,
     order: np.ndarray,
     batch_size: int,
-) -> float:
+    rate: float,
+) -> Tensor:
     """One pass over the training profiles in batches; the sum of the losses of all batches."""
     net.train()
+    # Within a batch the order is free, and files are read best from front to back.
+    batches = [
+        np.sort(order[start : start + batch_size]) for start in range(0, len(order), batch_size)
+    ]
+    rows = train.order(np.concatenate(batches))
     # Asked for once an epoch: asking after every batch would make a GPU wait.
     total = torch.zeros((), device=train.device)
-    for start in range(0, len(order), batch_size):
-        # Within a batch the order is free, and files are read best from front to back.
-        x_bl, y_bt = train.take(np.sort(order[start : start + batch_size]))
-        loss = functional.mse_loss(net(x_bl), y_bt, reduction="sum") / len(x_bl)
-        optimizer.zero_grad()
+    for batch in torch.split(rows, batch_size):
+        # What was compiled was so for whole batches.
+        loss = (loss_of if len(batch) == batch_size else _loss)(net, *train.take(batch))
+        net.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
+        descent.step(rate)
         total += loss.detach()
-    return float(total)
+    return total
 
 
-def _mae(net: DGEXNet, profiles: _Profiles, rows: np.ndarray | None = None) -> float:
-    """Mean absolute error over the measured targets of a set, or of some of its rows."""
+def _mae(net: DGEXNet, profiles: Profiles, rows: Tensor | None = None) -> Tensor:
+    """Mean absolute error over the measured targets of a set, or of some of its rows.
+
+    NaN where there are no profiles or no targets.
+    """
     if rows is None:
-        rows = np.arange(profiles.n)
-    if len(rows) == 0 or not profiles.present_t.any():
-        return math.nan
+        rows = profiles.order(np.arange(profiles.n))
     net.eval()
-    error_t = np.zeros(len(profiles.present_t))
+    device = profiles.device
+    exact = torch.float32 if device.type == "mps" else torch.float64
+    error_t = torch.zeros(net.output.out_features, device=device, dtype=exact)
     with torch.inference_mode():
-        for start in range(0, len(rows), BLOCK_ROWS):
-            x_bl, y_bt = profiles.take(rows[start : start + BLOCK_ROWS])
-            error_t += net(x_bl).sub_(y_bt).abs_().sum(dim=0).cpu().numpy()
-    return float(error_t[profiles.present_t].mean() / len(rows))
-
-
-def _optimizer(net: DGEXNet, config: TrainConfig, rate: float) -> torch.optim.SGD:
-    first, *above = net.linear_layers()
-    upper = [layer.weight for layer in above]
-    others = [first.weight, *(layer.bias for layer in net.linear_layers())]
-    # Fused: one pass over weights, gradient and momentum in place of three.
-    optimizer = torch.optim.SGD(
-        [{"params": others}, {"params": upper}],
-        lr=rate,
-        momentum=config.momentum,
-        fused=next(net.parameters()).device.type in ("cpu", "cuda"),
-    )
-    _set_rate(optimizer, config, rate)
-    return optimizer
-
-
-def _set_rate(optimizer: torch.optim.SGD, config: TrainConfig, rate: float) -> None:
-    """Set the learning rate of all weights.
-
-    D-GEX moves the weights by v ← momentum · v - rate · gradient; torch keeps u with v = -rate · u.
-    The two agree as long as the rate stays, so u is brought to the new rate where it changes.
-    """
-    for group, factor in zip(optimizer.param_groups, (1.0, config.output_rate_factor), strict=True):
-        old, new = group["lr"], rate * factor
-        if old == new:
-            continue
-        group["lr"] = new
-        for weights in group["params"]:
-            buffer = optimizer.state[weights].get("momentum_buffer")
-            if buffer is not None:
-                buffer.mul_(old / new)
-
-
-class _Profiles:
-    """Landmarks and targets of a set, by row, on a device.
-
-    A GPU holds them whole where it can. Elsewhere rows are read from the memory map each time:
-    the system keeps as much of it in memory as there is room, and a batch takes far longer to
-    learn from than to copy.
-    """
-
-    def __init__(self, profiles: ProfileSet, device: torch.device, whole: bool) -> None:
-        self.device = device
-        self.n = profiles.n
-        self.present_t = np.asarray(profiles.present_t, dtype=bool)
-        self._arrays = np.asarray(profiles.x_nl), np.asarray(profiles.y_nt)
-        self._tensors: tuple[Tensor, Tensor] | None = None
-        if whole:
-            x_nl, y_nt = (torch.empty(array.shape, device=device) for array in self._arrays)
-            for start, x_bl, y_bt in profiles.blocks(BLOCK_ROWS):
-                x_nl[start : start + len(x_bl)] = torch.from_numpy(x_bl)
-                y_nt[start : start + len(y_bt)] = torch.from_numpy(y_bt)
-            self._tensors = x_nl, y_nt
-
-    def take(self, rows: np.ndarray) -> tuple[Tensor, Tensor]:
-        """Landmarks (b, l) and targets (b, t) of some rows."""
-        if self._tensors is not None:
-            index = torch.from_numpy(rows).to(self.device)
-            return self._tensors[0][index], self._tensors[1][index]
-        x_nl, y_nt = self._arrays
-        return (
-            torch.from_numpy(x_nl[rows]).to(self.device),
-            torch.from_numpy(y_nt[rows]).to(self.device),
-        )
-
-
-def _profiles(dataset: Dataset, device: torch.device) -> dict[str, _Profiles]:
-    whole = False
-    if device.type == "cuda":
-        width = len(dataset.landmarks) + len(dataset.targets)
-        needed = 4 * width * sum(dataset[name].n for name in dataset.sets)
-        # The other half is for the net, its gradients and its momentum.
-        whole = needed < torch.cuda.mem_get_info(device)[0] / 2
-    return {name: _Profiles(dataset[name], device, whole) for name in dataset.sets}
+        for block in torch.split(rows, SCORED_ROWS[device.type]):
+            x_bl, y_bt = profiles.take(block)
+            error_t += net(x_bl).float().sub_(y_bt).abs_().sum(dim=0)
+        return (error_t[profiles.present].mean() / len(rows)).float()
 
 
 def _rng(config: TrainConfig, epoch: int) -> np.random.Generator:
     return np.random.default_rng((config.seed, epoch))
 
 
-def _identity(dataset: Dataset, config: TrainConfig) -> dict[str, object]:
-    options = dataclasses.asdict(config)
+def _n_weights(n_landmarks: int, n_targets: int, config: TrainConfig) -> int:
+    widths = [n_landmarks, *[config.hidden_units] * config.hidden_layers, n_targets]
+    return sum((below + 1) * above for below, above in itertools.pairwise(widths))
+
+
+def _identity(dataset: Dataset, config: TrainConfig, precision: str) -> dict[str, object]:
+    options = dataclasses.asdict(config) | {"precision": precision}
     return {
         "dataset fingerprint": dataset.fingerprint,
         **{name: value for name, value in options.items() if name not in _NOT_IDENTITY},
     }
 
 
-def _copy_weights(net: DGEXNet) -> dict[str, np.ndarray]:
-    return {
-        name: weights.detach().to("cpu", copy=True).numpy()
-        for name, weights in net.named_parameters()
+def _copies(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.clone() for name, tensor in tensors.items()}
+
+
+def _restore(checkpoint: Checkpoint, descent: Descent, config: TrainConfig, folder: Path) -> _State:
+    if checkpoint.epoch > config.epochs:
+        raise UsageError(
+            f"{folder} has {checkpoint.epoch} epochs already, more than the {config.epochs} "
+            "asked for. Ask for at least as many."
+        )
+    device = next(iter(descent.weights.values())).device
+    descent.restore(checkpoint.weights, checkpoint.momentum)
+    best = {
+        name: (one.mae, cast(int, one.epoch), to_device(one.arrays, device))
+        for name, one in checkpoint.best.items()
     }
-
-
-def _momentum(net: DGEXNet, optimizer: torch.optim.SGD) -> dict[str, np.ndarray]:
-    buffers = {
-        name: optimizer.state[weights].get("momentum_buffer")
-        for name, weights in net.named_parameters()
-    }
-    return {
-        name: buffer.to("cpu", copy=True).numpy()
-        for name, buffer in buffers.items()
-        if buffer is not None
-    }
-
-
-def _restore(net: DGEXNet, optimizer: torch.optim.SGD, checkpoint: Checkpoint) -> None:
-    device = next(net.parameters()).device
-    with torch.no_grad():
-        for name, weights in net.named_parameters():
-            weights.copy_(torch.from_numpy(checkpoint.weights[name]))
-            if name in checkpoint.momentum:
-                buffer = torch.from_numpy(checkpoint.momentum[name]).to(device, copy=True)
-                optimizer.state[weights]["momentum_buffer"] = buffer
+    return _State(
+        checkpoint.epoch,
+        checkpoint.learning_rate,
+        checkpoint.rows,
+        _copies(descent.weights),
+        _copies(descent.speeds),
+        best,
+    )
