@@ -67,7 +67,7 @@ def _draw(
         detail, factor = f"dropout {100 * chosen['dropout']:g} %", 1
     else:
         nets = nets[nets["hidden_units"] == chosen["hidden_units"]]
-        detail, factor = f"{chosen['hidden_units']:,} units", 100
+        detail, factor = f"{int(chosen['hidden_units']):,} units", 100
     values = sorted({float(value) * factor for value in nets[across]})
     for n_layers, name in names.items():
         own = nets[nets["hidden_layers"] == n_layers].sort_values(across)
