@@ -1,6 +1,7 @@
 """Infer a full transcriptome from about a thousand measured landmark genes.
 
-The verbs of the command line are functions: `prepare`, `train`, `evaluate` and `predict`.
+The verbs of the command line are functions: `prepare`, `train`, `evaluate`, `predict` and
+`reproduce`.
 Names are imported when they are first used.
 """
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from dgex.inference import predict
     from dgex.models.bundle import Bundle
     from dgex.models.fit import train
+    from dgex.reproduction.verb import reproduce
 
 __version__ = "0.1.0"
 
@@ -34,6 +36,7 @@ _HOME = {
     "open_matrix": "dgex.data.matrix",
     "predict": "dgex.inference",
     "prepare": "dgex.data.prepare",
+    "reproduce": "dgex.reproduction.verb",
     "train": "dgex.models.fit",
 }
 
@@ -49,6 +52,7 @@ __all__ = [
     "open_matrix",
     "predict",
     "prepare",
+    "reproduce",
     "train",
 ]
 

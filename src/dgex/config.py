@@ -231,6 +231,8 @@ class ReproduceConfig:
         Train points again whose training diverged; others that failed are always tried again.
     device
         Device to train on; auto takes a GPU where there is one.
+    precision
+        Precision of the matrix products of the nets, as of train.
     seed
         Seed of every training.
     overwrite
@@ -246,6 +248,7 @@ class ReproduceConfig:
     only: tuple[str, ...] = ()
     retry_failed: bool = False
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    precision: Literal["auto", "float32", "bf16"] = "auto"
     seed: int = 0
     overwrite: bool = False
 

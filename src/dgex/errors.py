@@ -24,6 +24,10 @@ class UsageError(DgexError):
     exit_code = 2
 
 
+class DivergedError(DataError):
+    """The weights in training are no longer numbers; going on or resuming is of no use."""
+
+
 def name_list(names: Iterable[object], limit: int = 5) -> str:
     """First names of a list and a count of the rest, for messages.
 

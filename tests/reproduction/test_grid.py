@@ -34,10 +34,11 @@ def test_counts_the_weights_of_the_net(layers):
 
 
 def test_a_point_says_how_it_is_trained():
-    config = ReproduceConfig(epochs=7, seed=3, device="cpu")
+    config = ReproduceConfig(epochs=7, seed=3, device="cpu", precision="float32")
     net = Point("dgex", 2, 50, 0.25).train_config(config, "1000g")
     assert (net.model, net.hidden_layers, net.hidden_units, net.dropout) == ("dgex", 2, 50, 0.25)
     assert (net.epochs, net.seed, net.select_on, net.device) == (7, 3, "1000g", "cpu")
+    assert net.precision == "float32"
     ridge = Point("ridge").train_config(config, "1000g")
     assert (ridge.model, ridge.select_on, ridge.seed) == ("ridge", None, 3)
 

@@ -8,10 +8,9 @@ import pytest
 from safetensors.numpy import load_file
 
 from dgex.config import ReproduceConfig
-from dgex.errors import DataError, UsageError
+from dgex.errors import DataError, DivergedError, UsageError
 from dgex.evaluation.evaluate import Evaluation, evaluate_models
 from dgex.models.bundle import Bundle
-from dgex.models.train import DivergedError
 from dgex.reproduction import points as module
 from dgex.reproduction.grid import Point
 from dgex.reproduction.points import failure_of, run_point, scored_sets, scores_folder

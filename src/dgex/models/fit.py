@@ -14,7 +14,7 @@ import numpy as np
 from dgex.config import TrainConfig, with_options
 from dgex.data.dataset import Dataset
 from dgex.data.view import JOINED_FOLDER, TrainingView, join_splits, target_slice
-from dgex.errors import DataError, UsageError, name_list
+from dgex.errors import DataError, DivergedError, UsageError, name_list
 from dgex.files import partial_path, refuse_existing, whole_directory
 from dgex.models.base import Model, set_mae
 from dgex.models.bundle import KINDS, Bundle, write_bundle
@@ -139,7 +139,7 @@ def _train_net(view: TrainingView, out: Path, config: TrainConfig) -> None:
 
     # Here and not above, so that the other kinds of model do without torch.
     from dgex.models.dgex_net import net_settings
-    from dgex.models.train import DivergedError, train_net
+    from dgex.models.train import train_net
 
     with whole_directory(out, overwrite=config.overwrite, keep_partial=True) as folder:
         if not config.resume:

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from dgex.errors import DataError, UsageError
+from dgex.errors import DivergedError, UsageError
 from dgex.models.checkpoint import Best, Checkpoint, CheckpointWriter
 from dgex.models.descent import Descent
 from dgex.models.device import (
@@ -70,10 +70,6 @@ _NOT_IDENTITY = {
 }
 
 
-class DivergedError(DataError):
-    """The weights are no longer numbers; going on or resuming is of no use."""
-
-
 @dataclass(frozen=True)
 class Trained:
     """A finished training.
@@ -87,8 +83,8 @@ class Trained:
         A row per epoch: ``epoch``, ``learning_rate`` (of that epoch), ``seconds``, ``mae_train``
         (of the monitored training profiles) and ``mae_<set>`` of every other set.
     precision
-        Precision of the products, ``float32`` or ``bf16``; in bf16 the MAEs are those of weights
-        rounded to it, while `best` holds them in float32.
+        Precision of the products, ``float32`` or ``bf16``. In bf16 the MAEs of the log are those
+        of the rounded weights; `best` has the float32 weights and their own MAE.
     """
 
     best: dict[str, Best]
@@ -233,7 +229,13 @@ def _train(
         raise
     finally:
         writer.wait()
-    return Trained(state.best_on_host(), pd.DataFrame(state.rows), precision)
+    best = state.best_on_host()
+    if precision != "float32":
+        net.to(torch.float32)
+        for name, one in best.items():
+            net.load_state_dict({key: torch.from_numpy(x) for key, x in one.arrays.items()})
+            best[name] = dataclasses.replace(one, mae=float(_mae(net, sets[name])))
+    return Trained(best, pd.DataFrame(state.rows), precision)
 
 
 def _after_epoch(

@@ -65,6 +65,7 @@ class Point:
             epochs=epochs_of(config),
             select_on=select_on,
             device=config.device,
+            precision=config.precision,
             seed=config.seed,
         )
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from dgex.config import ReproduceConfig
 from dgex.data.dataset import Dataset
-from dgex.errors import DataError, DgexError
+from dgex.errors import DataError, DgexError, DivergedError
 from dgex.evaluation.evaluate import INFO_FILE, evaluate_models
 from dgex.files import disk_errors, partial_path, write_json
 from dgex.models.bundle import Bundle
@@ -71,9 +71,11 @@ def run_point(
         _score(point, dataset, out, select_on)
     except (DataError, MemoryError) as error:
         reason = str(error) if isinstance(error, DgexError) else "There was not enough memory."
-        diverged = type(error).__name__ == "DivergedError"
         log.warning("%s failed: %s", point.name, reason)
-        write_json(_failure_file(out, point), {"reason": reason, "diverged": diverged})
+        write_json(
+            _failure_file(out, point),
+            {"reason": reason, "diverged": isinstance(error, DivergedError)},
+        )
     else:
         _failure_file(out, point).unlink(missing_ok=True)
 
