@@ -184,9 +184,10 @@ class CheckpointWriter:
 
     def wait(self) -> None:
         """Wait for what is being written."""
-        if self._thread is not None:
+        # An interrupt may have come before it was started.
+        if self._thread is not None and self._thread.ident is not None:
             self._thread.join()
-            self._thread = None
+        self._thread = None
 
     def finish(self) -> None:
         """Wait for what is being written; raise the error if it failed."""

@@ -179,19 +179,17 @@ class Profiles:
         self,
         profiles: ProfileSet,
         device: torch.device,
-        dtype: torch.dtype,
         resident: torch.dtype | None = None,
     ) -> None:
         self.device = device
         self.n = profiles.n
         # Numbers in place of booleans, whose count a GPU would have to be asked for.
         self.present = torch.from_numpy(np.flatnonzero(profiles.present_t)).to(device)
-        self._dtype = dtype
         self._arrays = np.asarray(profiles.x_nl), np.asarray(profiles.y_nt)
         self._tensors: tuple[Tensor, Tensor] | None = None
         if resident is not None:
             x_shape, y_shape = (array.shape for array in self._arrays)
-            x_nl = torch.empty(x_shape, device=device, dtype=dtype)
+            x_nl = torch.empty(x_shape, device=device)
             y_nt = torch.empty(y_shape, device=device, dtype=resident)
             for start, x_bl, y_bt in profiles.blocks(BLOCK_ROWS):
                 x_nl[start : start + len(x_bl)] = torch.from_numpy(x_bl)
@@ -204,11 +202,11 @@ class Profiles:
         return index if self._tensors is None else index.to(self.device)
 
     def take(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Landmarks (b, l) in the net's precision and targets (b, t) of some rows."""
+        """Landmarks (b, l) and targets (b, t) of some rows."""
         if self._tensors is not None:
             return self._tensors[0][rows], self._tensors[1][rows]
         x_bl, y_bt = (torch.from_numpy(array[rows.numpy()]) for array in self._arrays)
-        return x_bl.to(self.device, self._dtype), y_bt.to(self.device)
+        return x_bl.to(self.device), y_bt.to(self.device)
 
 
 def all_profiles(dataset: Dataset, device: torch.device, dtype: torch.dtype) -> dict[str, Profiles]:
@@ -217,8 +215,8 @@ def all_profiles(dataset: Dataset, device: torch.device, dtype: torch.dtype) -> 
     if device.type == "cuda":
         n = sum(dataset[name].n for name in dataset.sets)
         for kind in (torch.float32, dtype):
-            width = len(dataset.landmarks) * dtype.itemsize + len(dataset.targets) * kind.itemsize
+            width = 4 * len(dataset.landmarks) + kind.itemsize * len(dataset.targets)
             # The other half is for the net, its gradients and its momentum.
             if resident is None and n * width < free_memory(device) / 2:
                 resident = kind
-    return {name: Profiles(dataset[name], device, dtype, resident) for name in dataset.sets}
+    return {name: Profiles(dataset[name], device, resident) for name in dataset.sets}

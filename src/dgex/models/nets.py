@@ -120,8 +120,8 @@ class DGEXNet(nn.Module):
         return [*(cast(Linear, layer) for layer in self.hidden), self.output]
 
     def forward(self, x_nl: Tensor) -> Tensor:
-        """Targets of landmarks."""
-        hidden_nh = x_nl
+        """Targets of landmarks, in the precision of the weights."""
+        hidden_nh = x_nl.to(self.output.weight.dtype)
         for layer in self.hidden:
             hidden_nh = self.dropout(torch.tanh(layer(hidden_nh)))
         y_nt: Tensor = self.output(hidden_nh)
