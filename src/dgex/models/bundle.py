@@ -24,7 +24,7 @@ from dgex.files import sha256_of, write_json
 from dgex.models.base import Model
 from dgex.models.card import model_card
 from dgex.models.checkpoint import CHECKPOINT_FILE, Best
-from dgex.models.cmap import CMapLinear
+from dgex.models.cmap_linear import CMapLinear
 from dgex.models.dgex_net import DGEX
 from dgex.models.lasso import Lasso
 from dgex.models.linear import OLS, MeanModel, Ridge

@@ -1,4 +1,4 @@
-"""The linear model of the Connectivity Map, and its GCTX form.
+"""The GCTX form of the Connectivity Map's linear model, both ways.
 
 The matrix has a row per target and a column for the intercept, then one per landmark. Landmarks
 are log2 expression x, targets are W · [1; x], clipped to 0 … 15.
@@ -10,9 +10,7 @@ weights of 978 landmarks for 21,290 targets (``DS_GEO_OLS_WEIGHTS_n979x21290.gct
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import pandas as pd
@@ -24,81 +22,14 @@ from dgex.data.normalise import SD_OFFSET
 from dgex.data.preprocess import Preprocessor
 from dgex.errors import DataError, UsageError, name_list
 from dgex.files import refuse_existing, whole_directory
-from dgex.models.base import Model
+from dgex.models.bundle import Bundle, write_imported
+from dgex.models.cmap_linear import CMapLinear
 from dgex.models.linear import OLS
-
-if TYPE_CHECKING:
-    from dgex.config import TrainConfig
-    from dgex.data.dataset import Dataset
-    from dgex.models.bundle import Bundle
 
 log = logging.getLogger("dgex")
 
-LOWEST, HIGHEST = 0.0, 15.0
-"""Bounds of inferred log2 expression."""
-
 INTERCEPT = "intercept"
 _INTERCEPT_NAMES = {"intercept", "(intercept)", "offset", "const", "constant", "bias"}
-
-
-class CMapLinear(Model):
-    """CMap's linear model: takes and gives log2 expression, not z-scores.
-
-    Examples
-    --------
-    >>> weights = {"weight_lt": np.array([[2.0, -1.0]]), "intercept_t": np.array([1.0, 3.0])}
-    >>> model = CMapLinear.from_arrays(weights, {})
-    >>> model.predict(np.array([[4.0], [8.0]]))
-    array([[ 9.,  0.],
-           [15.,  0.]], dtype=float32)
-    """
-
-    kind = "cmap"
-
-    def __init__(self) -> None:
-        self.weight_lt = np.empty((0, 0), dtype=np.float32)
-        self.intercept_t = np.empty(0, dtype=np.float32)
-
-    @property
-    def n_landmarks(self) -> int:
-        """Number of landmarks it takes."""
-        return len(self.weight_lt)
-
-    @property
-    def n_targets(self) -> int:
-        """Number of targets it infers."""
-        return len(self.intercept_t)
-
-    def fit(self, dataset: Dataset, config: TrainConfig) -> None:
-        """Refuse: the model is read, not trained.
-
-        Raises
-        ------
-        UsageError
-            Always.
-        """
-        raise UsageError("A cmap model is read with dgex import-cmap. Train the model ols instead.")
-
-    def arrays(self) -> dict[str, np.ndarray]:
-        """Arrays ``weight_lt``, shape (l, t), and ``intercept_t``, shape (t,)."""
-        return {"weight_lt": self.weight_lt, "intercept_t": self.intercept_t}
-
-    def settings(self) -> dict[str, Any]:
-        """Nothing: the arrays say all."""
-        return {}
-
-    @classmethod
-    def from_arrays(cls, arrays: Mapping[str, np.ndarray], settings: Mapping[str, Any]) -> Self:
-        """Undo `arrays` and `settings`."""
-        weights = OLS.from_arrays(arrays, settings)
-        model = cls()
-        model.weight_lt, model.intercept_t = weights.weight_lt, weights.intercept_t
-        return model
-
-    def _predict_block(self, x_bl: np.ndarray, y_bt: np.ndarray) -> None:
-        np.matmul(x_bl, self.weight_lt, out=y_bt, casting="same_kind")
-        y_bt += self.intercept_t
-        np.clip(y_bt, LOWEST, HIGHEST, out=y_bt)
 
 
 def import_cmap(source: Path | str, out: Path | str, config: ImportConfig | None = None) -> Bundle:
@@ -136,8 +67,6 @@ def import_cmap(source: Path | str, out: Path | str, config: ImportConfig | None
     >>> import_cmap(folder / "w.gctx", folder / "model").predict(np.array([[8.0]]))
     array([[5.]], dtype=float32)
     """
-    from dgex.models.bundle import Bundle, write_imported
-
     config = config or ImportConfig()
     source, out = Path(source), Path(out)
     refuse_existing(out, config.overwrite, [source])
@@ -195,8 +124,6 @@ def export_cmap(model: Bundle | Path | str, out: Path | str, *, overwrite: bool 
     UsageError
         The Model is not linear or knows no expression units, `out` is no ``.gctx`` or exists.
     """
-    from dgex.models.bundle import Bundle
-
     out = Path(out)
     if out.suffix.lower() != ".gctx":
         raise UsageError(f"{out}: CMap's weights are a GCTX file. Name a .gctx file.")
