@@ -58,6 +58,15 @@ def test_config_and_options_add_up(dataset, tmp_path):
         ({**NET, "hidden_layers": 0}, "--hidden-layers is 0; it must be 1, 2 or 3"),
         ({**NET, "hidden_layers": 4}, "--hidden-layers is 4"),
         ({**NET, "hidden_units": 0}, "--hidden-units is 0; it must be at least 1"),
+        (
+            {**NET, "hidden_units": 10**12},
+            "--hidden-units is 1000000000000; it must be at least 1 and below 1,000,001",
+        ),
+        ({**NET, "hidden_units": 2.5}, "--hidden-units is 2.5; it must be a whole number"),
+        ({**NET, "seed": 1.5}, "--seed is 1.5; it must be a whole number"),
+        ({"model": "ols", "seed": True}, "--seed is True; it must be a whole number"),
+        ({"model": "ols", "precision": "bf16"}, "--precision: of no use to the model ols"),
+        ({**NET, "precision": "fp8"}, "fp8: no such precision. Choose one of auto, float32, bf16"),
         ({**NET, "epochs": 0}, "--epochs is 0; it must be at least 1"),
         ({**NET, "batch_size": 0}, "--batch-size is 0"),
         ({**NET, "monitor_profiles": 0}, "--monitor-profiles is 0"),
@@ -111,6 +120,26 @@ def test_no_validation_profiles(make, tmp_path, model):
         "mae": None,
         "epoch": None,
     }
+
+
+def test_a_net_too_large_for_memory_leaves_nothing(dataset, tmp_path):
+    with pytest.raises(DataError, match="GB to be trained on this cpu"):
+        train(dataset, tmp_path / "model", **{**NET, "hidden_units": 10**6, "hidden_layers": 3})
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_the_precision_is_in_the_settings_and_on_the_card(dataset, tmp_path, monkeypatch, native):
+    monkeypatch.setattr("dgex.models.device.has_bf16", lambda device: native)
+    bundle = train(dataset, tmp_path / "model", **NET)
+    precision = "bf16" if native else "float32"
+    assert bundle.info["settings"]["training_precision"] == precision
+    card = (tmp_path / "model" / "README.md").read_text()
+    assert f"- training_precision: {precision}\n" in card
+    if not native:
+        with pytest.raises(UsageError, match="no instructions for products in bf16"):
+            train(dataset, tmp_path / "other", **NET, precision="bf16")
+        assert not list(tmp_path.glob("other*"))
 
 
 def test_divergence_leaves_nothing(dataset, tmp_path):

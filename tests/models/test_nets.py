@@ -70,6 +70,46 @@ def test_dropout_drops_hidden_units_only_and_scales_the_rest():
         np.testing.assert_allclose(net(torch.zeros(3, 30)).numpy(), 3.5, atol=1e-5)
 
 
+@pytest.mark.parametrize("layers", [1, 3])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_kept_gradients_are_those_of_autograd(layers, dtype):
+    plain, keeping = (net_of(layers).to(dtype).train() for _ in range(2))
+    for layer in keeping.linear_layers():
+        layer.keeps_gradient = True
+    x_nl, target_nt = torch.randn(2, 11, 30), torch.randn(2, 11, 70)
+    memory = None
+    for batch in range(2):
+        for net in (plain, keeping):
+            net.zero_grad()
+            (net(x_nl[batch]).float() - target_nt[batch]).square().sum().backward()
+            if net is keeping and batch == 0:
+                memory = [layer.weight.grad.data_ptr() for layer in net.linear_layers()]
+        for one, two in zip(plain.parameters(), keeping.parameters(), strict=True):
+            assert two.grad.dtype == dtype
+            torch.testing.assert_close(one.grad, two.grad)
+    assert memory == [layer.weight.grad.data_ptr() for layer in keeping.linear_layers()]
+
+
+def test_kept_gradients_are_for_training_only():
+    net = net_of(1).eval()
+    for layer in net.linear_layers():
+        layer.keeps_gradient = True
+    x_nl = torch.randn(4, 30, requires_grad=True)
+    for _ in range(2):
+        net(x_nl).sum().backward()
+    # Added up, as ever.
+    assert net.output.bias.grad.tolist() == [8.0] * 70
+    assert x_nl.grad is not None
+
+
+def test_a_net_computes_in_the_precision_of_its_weights():
+    net = net_of(2).eval()
+    exact = net(torch.ones(3, 30))
+    rounded = net.to(torch.bfloat16)(torch.ones(3, 30))
+    assert (exact.dtype, rounded.dtype) == (torch.float32, torch.bfloat16)
+    torch.testing.assert_close(rounded.float(), exact, atol=1e-5, rtol=0.02)
+
+
 def test_landmarks_are_not_dropped():
     net = net_of(1, dropout=0.9, units=1).train()
     seen = []

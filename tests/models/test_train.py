@@ -1,8 +1,10 @@
 """The training loop against D-GEX's recipe written out in numpy."""
 
+import errno
 import json
 import logging
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,7 +18,7 @@ from dgex.models import checkpoint as checkpoint_module
 from dgex.models import train as module
 from dgex.models.checkpoint import CHECKPOINT_FILE
 from dgex.models.nets import DGEXNet
-from dgex.models.train import choose_device, train_net
+from dgex.models.train import train_net
 
 BASE = TrainConfig(
     model="dgex",
@@ -347,8 +349,142 @@ def test_resume_refuses_another_dataset_and_a_damaged_checkpoint(make, tmp_path,
         train_net(dataset, config_of(**INTERRUPTED, resume=True), folder)
 
 
-def test_devices():
-    assert choose_device("auto").type in ("cuda", "mps", "cpu")
-    if not torch.cuda.is_available():
-        with pytest.raises(UsageError, match="no device cuda here"):
-            choose_device("cuda")
+@pytest.fixture
+def any_bf16(monkeypatch):
+    """Take bf16 on any processor: slow where it is emulated, but the same numbers."""
+    monkeypatch.setattr("dgex.models.device.has_bf16", lambda device: True)
+
+
+@pytest.mark.parametrize("layers", [1, 2, 3])
+def test_bf16_is_near_the_recipe(dataset, any_bf16, layers):
+    config = config_of(hidden_layers=layers, learning_rate=0.005, precision="bf16")
+    trained = train_net(dataset, config)
+    rows, _ = recipe(dataset, config)
+    assert trained.precision == "bf16"
+    for column in ("mae_train", "mae_validation", "mae_test", "mae_gtex"):
+        expected = np.array([row[column] for row in rows])
+        np.testing.assert_allclose(trained.log[column], expected, rtol=0.005)
+        assert not np.array_equal(trained.log[column], expected.astype(np.float32))
+
+
+def test_the_best_weights_in_bf16_are_float32_with_their_own_mae(dataset, any_bf16):
+    trained = train_net(dataset, config_of(learning_rate=0.05, precision="bf16", select_on="gtex"))
+    for name, best in trained.best.items():
+        arrays = {key: array.astype(np.float64) for key, array in best.arrays.items()}
+        assert {array.dtype for array in best.arrays.values()} == {np.dtype(np.float32)}
+        weights = torch.from_numpy(best.arrays["output.weight"])
+        assert not torch.equal(weights, weights.bfloat16().float())
+        hidden_nh = np.tanh(
+            dataset[name].x_nl @ arrays["hidden.0.weight"].T + arrays["hidden.0.bias"]
+        )
+        y_nt = hidden_nh @ arrays["output.weight"].T + arrays["output.bias"]
+        error_nt = np.abs(y_nt - dataset[name].y_nt)[:, dataset[name].present_t]
+        assert best.mae == pytest.approx(error_nt.mean(), rel=1e-6)
+        assert best.epoch == trained.log[f"mae_{name}"].idxmin() + 1
+
+
+def test_precision_is_auto_resolved_and_named(dataset, monkeypatch, caplog):
+    for native, expected in ((True, "bf16"), (False, "float32")):
+        monkeypatch.setattr("dgex.models.device.has_bf16", lambda device, native=native: native)
+        with caplog.at_level(logging.INFO, "dgex"):
+            trained = train_net(dataset, config_of(epochs=1, precision="auto"))
+        assert trained.precision == expected
+        assert f"training on cpu, products in {expected}" in caplog.messages
+
+
+def test_resuming_in_bf16_and_not_in_another_precision(dataset, tmp_path, stop_after, any_bf16):
+    straight = train_net(dataset, config_of(**INTERRUPTED, precision="bf16"))
+    stop_after(3)
+    with pytest.raises(KeyboardInterrupt):
+        train_net(dataset, config_of(**INTERRUPTED, precision="bf16"), tmp_path)
+    dgex.progress.set_reporter(None)
+    with pytest.raises(UsageError, match="precision is bf16 there, float32 here"):
+        train_net(dataset, config_of(**INTERRUPTED, resume=True, precision="float32"), tmp_path)
+    # auto is bf16 here, so it is the same training.
+    resumed = train_net(dataset, config_of(**INTERRUPTED, resume=True, precision="auto"), tmp_path)
+    for key, array in straight.best["validation"].arrays.items():
+        np.testing.assert_array_equal(resumed.best["validation"].arrays[key], array)
+
+
+def test_a_full_disk_stops_the_training(dataset, tmp_path, monkeypatch):
+    def full(*args, **kwargs):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("safetensors.numpy.save_file", full)
+    with pytest.raises(DataError, match="disk is full"):
+        train_net(dataset, config_of(epochs=3), tmp_path)
+    assert not list(tmp_path.glob("checkpoint*"))
+
+
+def test_out_of_memory_names_the_size(dataset, monkeypatch):
+    with pytest.raises(DataError, match=r"\d+ GB to be trained on this cpu.*Take fewer --hidden"):
+        train_net(dataset, config_of(hidden_layers=3, hidden_units=10**6))
+
+    def refused(self, rows):
+        return torch.empty(2**60)
+
+    monkeypatch.setattr(module.Profiles, "take", refused)
+    with pytest.raises(DataError, match=r"1 x 7 hidden units .* and there is not as much\. Take"):
+        train_net(dataset, config_of())
+
+
+def test_other_errors_stay_what_they_are(dataset, monkeypatch):
+    def broken(self, rows):
+        raise RuntimeError("shapes do not fit")
+
+    monkeypatch.setattr(module.Profiles, "take", broken)
+    with pytest.raises(RuntimeError, match="shapes do not fit"):
+        train_net(dataset, config_of())
+
+
+@pytest.fixture
+def compiling(monkeypatch):
+    """Compile on the processor as on a GPU, with a backend that needs no C compiler."""
+    real = torch.compile
+    monkeypatch.setattr(module, "_compiling_pays", lambda *args: True)
+    return lambda backend: monkeypatch.setattr(
+        torch, "compile", lambda function, dynamic: real(function, backend=backend, dynamic=dynamic)
+    )
+
+
+def test_a_compiled_training_is_the_same(dataset, compiling, caplog):
+    config = config_of(learning_rate=0.05, epochs=4, dropout=0.2, hidden_layers=2)
+    plain = config_of(learning_rate=0.05, epochs=4, hidden_layers=2)
+    compiling("aot_eager")
+    compiled = train_net(dataset, plain)
+    rows, _ = recipe(dataset, plain)
+    np.testing.assert_allclose(
+        compiled.log["mae_validation"], [row["mae_validation"] for row in rows], atol=1e-5
+    )
+    runs = [train_net(dataset, config).best["validation"].arrays for _ in range(2)]
+    for name, array in runs[0].items():
+        np.testing.assert_array_equal(runs[1][name], array)
+    assert "Compiling" not in caplog.text
+
+
+def test_a_failing_compiler_is_said_and_done_without(dataset, compiling, caplog):
+    def failing(graph, inputs):
+        raise RuntimeError("no compiler here\nand much more")
+
+    compiling(failing)
+    config = config_of(learning_rate=0.05, epochs=4, dropout=0.2)
+    found = train_net(dataset, config)
+    warnings = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
+    assert len(warnings) == 1
+    assert warnings[0].startswith("Compiling the net failed, training goes on without: ")
+    assert "no compiler here and much more" in warnings[0]
+    assert "\n" not in warnings[0]
+    plain = train_net(dataset, config)
+    for name, array in plain.best["validation"].arrays.items():
+        np.testing.assert_array_equal(found.best["validation"].arrays[name], array)
+
+
+@pytest.mark.parametrize(
+    ("device", "epochs", "pays"),
+    [("cuda", 10**6, True), ("cuda", 10, False), ("cpu", 10**6, False)],
+)
+def test_compiling_pays_for_long_trainings_on_a_gpu(device, epochs, pays):
+    net = DGEXNet(943, 9520, hidden_layers=1, hidden_units=30, dropout=0.0)
+    train = SimpleNamespace(device=torch.device(device), n=88_807)
+    config = config_of(epochs=epochs, batch_size=200)
+    assert module._compiling_pays(net, train, config) is pays

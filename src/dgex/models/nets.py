@@ -30,6 +30,7 @@ class Linear(nn.Linear):
     """
 
     keeps_gradient = False
+    _memory: Tensor | None = None
 
     def forward(self, input: Tensor) -> Tensor:
         """Units above of units below."""
@@ -53,9 +54,9 @@ class _KeptGradient(torch.autograd.Function):
         (gradient_nh,) = gradients
         x_nl, weight_hl = ctx.saved_tensors
         layer = ctx.layer
-        if layer.weight.grad is None:
-            layer.weight.grad = torch.empty_like(weight_hl)
-        torch.mm(gradient_nh.t(), x_nl, out=layer.weight.grad)
+        if layer._memory is None or layer._memory.dtype != weight_hl.dtype:
+            layer._memory = torch.empty_like(weight_hl)
+        layer.weight.grad = torch.mm(gradient_nh.t(), x_nl, out=layer._memory)
         layer.bias.grad = gradient_nh.sum(dim=0)
         return gradient_nh @ weight_hl if ctx.needs_input_grad[0] else None, None, None, None
 

@@ -295,7 +295,7 @@ def _loss_function(net: DGEXNet, descent: Descent, train: Profiles, config: Trai
     except Exception as error:
         if is_out_of_memory(error):
             raise
-        log.warning("Compiling the net failed, training goes on without: %s", _first_line(error))
+        log.warning("Compiling the net failed, training goes on without: %s", _in_one_line(error))
         loss_of = _loss
         descent.compile(False)
     net.zero_grad()
@@ -308,8 +308,8 @@ def _compiling_pays(net: DGEXNet, train: Profiles, config: TrainConfig) -> bool:
     return train.device.type == "cuda" and moves >= COMPILED_FROM
 
 
-def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}".splitlines()[0]
+def _in_one_line(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())[:200]
 
 
 def _run_epoch(
