@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dgex import blocks
-from dgex.blocks import map_blocks
+from dgex.blocks import map_blocks, one_behind
 
 
 @settings(max_examples=25, deadline=None)
@@ -93,3 +93,74 @@ def test_a_reader_that_stops_early_leaves_no_thread() -> None:
     assert next(results) == 0
     results.close()  # type: ignore[attr-defined]
     assert threading.active_count() == before
+
+
+def test_the_next_block_is_drawn_while_one_is_dealt_with():
+    drawn_b = threading.Event()
+
+    def draw():
+        yield "a"
+        drawn_b.set()
+        yield "b"
+
+    seen = []
+
+    def deal(block):
+        assert drawn_b.wait(10)  # with one thread, b would come after a was dealt with
+        seen.append(block)
+
+    one_behind(deal, draw())
+    assert seen == ["a", "b"]
+
+
+def test_at_most_two_blocks_are_in_use():
+    in_use, most = 0, []
+
+    def draw():
+        nonlocal in_use
+        for _ in range(6):
+            in_use += 1
+            most.append(in_use)
+            yield in_use
+
+    def deal(_):
+        nonlocal in_use
+        time.sleep(0.01)
+        in_use -= 1
+
+    one_behind(deal, draw())
+    # A third is begun only when the generator is asked for it, after the first is done.
+    assert max(most) <= 2
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, ValueError])
+def test_the_block_under_way_is_finished_before_an_interruption_goes_on(kind):
+    done = []
+
+    def draw():
+        yield 1
+        raise kind
+
+    def deal(block):
+        time.sleep(0.05)
+        done.append(block)
+
+    with pytest.raises(kind):
+        one_behind(deal, draw())
+    assert done == [1]
+
+
+def test_what_fails_behind_stops_the_drawing():
+    drawn = []
+
+    def deal(block):
+        raise OSError("the disk is full")
+
+    def draw():
+        for block in range(100):
+            drawn.append(block)
+            yield block
+
+    with pytest.raises(OSError, match="the disk is full"):
+        one_behind(deal, draw())
+    assert drawn == [0, 1]

@@ -195,11 +195,11 @@ def test_an_interrupted_output_is_gone_on_with(model, tmp_path, monkeypatch, end
     out = tmp_path / f"y.{ending}"
     infer, calls = Bundle.load(bundle.path).model.predict, []
 
-    def interrupted(self, x_nl):
+    def interrupted(self, x_nl, y_nt=None):
         calls.append(len(x_nl))
         if len(calls) == 3:
             raise KeyboardInterrupt
-        return infer(x_nl)
+        return infer(x_nl, y_nt)
 
     kind = type(bundle.model)
     with monkeypatch.context() as patch:
@@ -211,7 +211,7 @@ def test_an_interrupted_output_is_gone_on_with(model, tmp_path, monkeypatch, end
         dgex.predict(bundle.path, plate, out, resume=True, units="expression")
     rows = []
     with monkeypatch.context() as patch:
-        patch.setattr(kind, "predict", lambda self, x_nl: rows.append(len(x_nl)) or infer(x_nl))
+        patch.setattr(kind, "predict", lambda self, x, y: rows.append(len(x)) or infer(x, y))
         dgex.predict(bundle.path, plate, out, resume=True)
     assert rows == [10, 10, 5]
     with dgex.open_matrix(out) as matrix, dgex.open_matrix(whole) as expected:
@@ -242,11 +242,11 @@ def test_what_is_left_of_an_interrupted_output(model, tmp_path, monkeypatch, row
     infer = bundle.model.predict
     done = []
 
-    def interrupted(self, x_nl):
+    def interrupted(self, x_nl, y_nt=None):
         if len(done) * 10 == rows:
             raise KeyboardInterrupt
         done.append(len(x_nl))
-        return infer(x_nl)
+        return infer(x_nl, y_nt)
 
     monkeypatch.setattr(type(bundle.model), "predict", interrupted)
     with pytest.raises(KeyboardInterrupt):

@@ -89,11 +89,11 @@ def test_an_interrupted_output_goes_on_with_the_same_moments(models, tmp_path, m
     whole = dgex.predict(l1000, plate, tmp_path / "whole.gctx")
     infer, calls = l1000.model.predict, []
 
-    def interrupted(self, x_nl):
+    def interrupted(self, x_nl, y_nt=None):
         calls.append(len(x_nl))
         if len(calls) == 8:  # the first pass takes five
             raise KeyboardInterrupt
-        return infer(x_nl)
+        return infer(x_nl, y_nt)
 
     with monkeypatch.context() as patch:
         patch.setattr(type(l1000.model), "predict", interrupted)

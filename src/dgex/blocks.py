@@ -57,6 +57,38 @@ def map_blocks(
             future.cancel()
 
 
+def one_behind(function: Callable[[Block], object], blocks: Iterable[Block]) -> None:
+    """Call ``function`` on every block in a second thread, in order, while the next is drawn.
+
+    No more than two blocks are in use at a time: one is drawn when the one before the last has
+    been dealt with. After an error, in ``function`` or in drawing a block, the block under way is
+    finished first.
+
+    Parameters
+    ----------
+    function
+        What is done with a block; it should release Python's lock for most of its time, as
+        writing a file does.
+    blocks
+        The blocks, drawn lazily in the calling thread.
+
+    Examples
+    --------
+    >>> written = []
+    >>> one_behind(written.append, iter("abc"))
+    >>> written
+    ['a', 'b', 'c']
+    """
+    with ThreadPoolExecutor(1) as thread:
+        under_way: Future[object] | None = None
+        for block in blocks:
+            if under_way is not None:
+                under_way.result()
+            under_way = thread.submit(function, block)
+        if under_way is not None:
+            under_way.result()
+
+
 def _n_workers() -> int:
     return min(_n_cores(), MOST_WORKERS)
 

@@ -7,6 +7,7 @@ import hashlib
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -14,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from dgex import progress
+from dgex.blocks import one_behind
 from dgex.config import PredictConfig, with_options
 from dgex.data.formats.checks import matrix_ending
 from dgex.data.formats.journal import Journal
@@ -153,9 +155,8 @@ def predict(
                 if writer.rows_done:
                     log.info("Going on after %d profiles.", writer.rows_done)
                 try:
-                    for start, y_bg in _output_blocks(bundle, incoming, config, writer.rows_done):
-                        writer.write(y_bg)
-                        progress.report("inferring", start + len(y_bg), matrix.shape[0])
+                    blocks = _output_blocks(bundle, incoming, config, writer.rows_done)
+                    one_behind(lambda block: writer.write(block[1]), blocks)
                 except KeyboardInterrupt:
                     if key is not None and writer.rows_done:
                         log.warning("%d profiles are kept for --resume.", writer.rows_done)
@@ -344,37 +345,47 @@ def _output_genes(
 def _output_blocks(
     bundle: Bundle, incoming: Incoming, config: PredictConfig, first_row: int = 0
 ) -> Iterator[tuple[int, np.ndarray]]:
-    """First row and output (b, genes of the output), float32."""
+    """First row and output (b, genes of the output), float32.
+
+    Blocks take turns in two places in memory, so one is overwritten when the next but one is drawn.
+    """
     preprocessor = bundle.preprocessor
     inferred = _output_moments(bundle, incoming) if config.standardize_output else None
-    n_landmarks = preprocessor.n_landmarks
-    for start, x_bl, y_bt in _inferred_blocks(bundle, incoming, first_row):
+    n_shown = 0 if config.genes == "targets" else preprocessor.n_landmarks
+    shape = incoming.block_rows, n_shown + len(preprocessor.targets)
+    places = cycle([np.empty(shape, dtype=np.float32) for _ in range(2)])
+    for start, x_bl in _landmark_blocks(incoming, preprocessor, first_row):
+        y_bg = next(places)[: len(x_bl)]
+        y_bt = y_bg[:, n_shown:]
+        bundle.model.predict(x_bl, y_bt)
         if inferred is not None:
             # A gene that is inferred as one value everywhere stays at 0.
             scale_t = np.where(inferred.sd_g > 0, inferred.sd_g, 1.0)
-            y_bt = ((y_bt - inferred.mean_g) / scale_t).astype(np.float32)
+            np.subtract(y_bt, inferred.mean_g, out=y_bt, casting="same_kind")
+            np.divide(y_bt, scale_t, out=y_bt, casting="same_kind")
         if config.units == "expression" and bundle.units == "standardised":
-            x_bl = preprocessor.expression(x_bl, slice(0, n_landmarks))
-            y_bt = preprocessor.expression(y_bt, preprocessor.of_targets)
-        yield start, y_bt if config.genes == "targets" else np.hstack([x_bl, y_bt])
+            x_bl = preprocessor.expression(x_bl, slice(0, preprocessor.n_landmarks))
+            y_bt[:] = preprocessor.expression(y_bt, preprocessor.of_targets)
+        if n_shown:
+            y_bg[:, :n_shown] = x_bl
+        yield start, y_bg
+        progress.report("inferring", start + len(y_bg), incoming.n)
 
 
-def _inferred_blocks(
-    bundle: Bundle, incoming: Incoming, first_row: int = 0
-) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-    """First row, landmarks (b, l) and inferred targets (b, t), as the model sees and gives them."""
-    n_landmarks = bundle.preprocessor.n_landmarks
+def _landmark_blocks(
+    incoming: Incoming, preprocessor: Preprocessor, first_row: int = 0
+) -> Iterator[tuple[int, np.ndarray]]:
+    """First row and landmarks (b, l) as the model sees them."""
     for start, z_bg in incoming.blocks(first_row):
-        x_bl = np.ascontiguousarray(z_bg[:, :n_landmarks])
-        yield start, x_bl, bundle.model.predict(x_bl)
+        yield start, np.ascontiguousarray(z_bg[:, : preprocessor.n_landmarks])
 
 
 def _output_moments(bundle: Bundle, incoming: Incoming) -> Moments:
     """Moments of the inferred targets over all profiles."""
     moments = Moments(len(bundle.preprocessor.targets))
-    for start, _, y_bt in _inferred_blocks(bundle, incoming):
-        moments.add(y_bt.astype(np.float64))
-        progress.report("measuring inferred genes", start + len(y_bt), incoming.n)
+    for start, x_bl in _landmark_blocks(incoming, bundle.preprocessor):
+        moments.add(bundle.model.predict(x_bl).astype(np.float64))
+        progress.report("measuring inferred genes", start + len(x_bl), incoming.n)
     return moments
 
 
@@ -390,7 +401,6 @@ def _as_anndata(
     values = np.empty((len(obs), len(var)), dtype=np.float32)
     for start, y_bg in blocks:
         values[start : start + len(y_bg)] = y_bg
-        progress.report("inferring", start + len(y_bg), len(obs))
     if not np.isfinite(values).all():
         raise DataError("The Model infers values that are not numbers. Train it again.")
     uns = {"dgex": {**dataclasses.asdict(plan), "ties": plan.ties or "", "notes": notes}}

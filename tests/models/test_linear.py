@@ -164,3 +164,17 @@ def test_linear_models_run_without_torch(dataset, tmp_path):
         f"train({str(dataset.path)!r}, {str(tmp_path / 'ols')!r}, model='ols')"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("kind", [MeanModel, OLS, Ridge])
+def test_targets_can_be_written_into_part_of_a_wider_block(dataset, kind):
+    model = fitted(kind(), dataset)
+    x_nl, _ = arrays(dataset, "test")
+    block_ng = np.full((len(x_nl), 6 + model.n_targets), 7, np.float32)
+    written = model.predict(x_nl, block_ng[:, 6:])
+    assert np.shares_memory(written, block_ng)
+    np.testing.assert_array_equal(block_ng[:, 6:], model.predict(x_nl))
+    assert (block_ng[:, :6] == 7).all()
+    for wrong in (block_ng, block_ng[:, 6:].astype(np.float64)):
+        with pytest.raises(DataError, match="do not go into"):
+            model.predict(x_nl, wrong)

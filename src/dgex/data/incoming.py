@@ -18,6 +18,9 @@ from dgex.errors import DataError, name_list
 
 log = logging.getLogger("dgex")
 
+MOST_ROWS = 512
+"""Profiles of a block at most: enough for fast matrix products, few enough for wide outputs."""
+
 FAR_FROM_TRAINING = 4.0
 """Median absolute z-score by training moments from which values are on another scale."""
 
@@ -55,6 +58,8 @@ class Incoming:
         Moments used for standardising, log2 expression.
     n
         Number of profiles.
+    block_rows
+        Profiles of a block.
     n_missing
         Missing values of genes that are present; they become 0, the mean.
 
@@ -76,6 +81,7 @@ class Incoming:
     ) -> None:
         self._matrix = matrix
         self.n = matrix.shape[0]
+        self.block_rows = min(matrix.block_rows, MOST_ROWS)
         self._preprocessor = preprocessor
         self._ties = ties
         self._infer = missing_landmarks == "infer"
@@ -101,15 +107,21 @@ class Incoming:
 
     def _expression_blocks(self, first_row: int = 0) -> Iterator[tuple[int, np.ndarray]]:
         """First row and log2 expression (b, g), NaN where missing or absent."""
+        for start, x_bp in self._matrix.blocks(self.block_rows, first_row=first_row):
+            yield start, self._expression(x_bp)
+
+    def _expression(self, x_bp: np.ndarray) -> np.ndarray:
         present_g = self.alignment.present_g
-        for start, x_bp in self._matrix.blocks(first_row=first_row):
-            values_bp = self.alignment.gene_values(x_bp)
-            if self._ties is not None:
-                x_bg = self._preprocessor.quantile_normalise(values_bp, present_g, self._ties)
-            else:
-                x_bg = np.full((len(values_bp), len(self.genes)), np.nan)
-                x_bg[:, present_g] = log2_of(values_bp) if self.is_linear else values_bp
-            yield start, x_bg
+        values_bp = self.alignment.gene_values(x_bp)
+        if self._ties is not None:
+            return self._preprocessor.quantile_normalise(values_bp, present_g, self._ties)
+        if self.is_linear:
+            values_bp = log2_of(values_bp)
+        if present_g.all():
+            return values_bp
+        x_bg = np.full((len(values_bp), len(self.genes)), np.nan)
+        x_bg[:, present_g] = values_bp
+        return x_bg
 
     def _measure(self) -> tuple[Moments, np.ndarray]:
         """Own moments, and missing values per gene; refuses profiles without landmarks."""

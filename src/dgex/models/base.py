@@ -74,13 +74,15 @@ class Model(ABC):
     def _predict_block(self, x_bl: np.ndarray, y_bt: np.ndarray) -> None:
         """Write the targets of a float32 block of profiles into `y_bt`."""
 
-    def predict(self, x_nl: np.ndarray) -> np.ndarray:
+    def predict(self, x_nl: np.ndarray, y_nt: np.ndarray | None = None) -> np.ndarray:
         """Inferred targets of profiles, in blocks, so that memory beside the result is bounded.
 
         Parameters
         ----------
         x_nl
             Landmarks in standardised units, shape (n, l), any number of profiles.
+        y_nt
+            Where to write the targets, float32, shape (n, t); a new array where not given.
 
         Returns
         -------
@@ -108,7 +110,11 @@ class Model(ABC):
                 f"Profiles of shape {x_nl.shape} do not fit a {self.kind} model of "
                 f"{self.n_landmarks} landmarks. Align them to the Model's panel."
             )
-        y_nt = np.empty((len(x_nl), self.n_targets), dtype=np.float32)
+        shape = len(x_nl), self.n_targets
+        if y_nt is None:
+            y_nt = np.empty(shape, dtype=np.float32)
+        elif y_nt.shape != shape or y_nt.dtype != np.float32:
+            raise DataError(f"Targets of shape {shape} do not go into {y_nt.shape} {y_nt.dtype}.")
         for start in range(0, len(x_nl), BLOCK_ROWS):
             block = slice(start, start + BLOCK_ROWS)
             self._predict_block(np.asarray(x_nl[block], dtype=np.float32), y_nt[block])

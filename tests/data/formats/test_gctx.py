@@ -224,3 +224,25 @@ def test_a_damaged_chunk_is_named(tmp_path):
         pytest.raises(DataError, match=r"a\.gctx is damaged"),
     ):
         m.rows(0, 4)
+
+
+@pytest.mark.parametrize("ending", ["gctx", "h5ad"])
+def test_rows_that_can_be_gone_on_with_go_to_the_disk(tmp_path, monkeypatch, ending):
+    """As much as SYNC_BYTES at a time, and never less than all of it in the file."""
+    monkeypatch.setattr("dgex.data.formats.hdf5.SYNC_BYTES", 5 * 3 * 4)
+    synced = []
+    fsync = os.fsync
+    monkeypatch.setattr("os.fsync", lambda handle: synced.append(handle) or fsync(handle))
+    obs = pd.DataFrame(index=[f"s{i}" for i in range(20)])
+    var = pd.DataFrame(index=["a", "b", "c"])
+    x_ng = np.random.default_rng(0).normal(size=(20, 3)).astype("f4")
+    path = tmp_path / f"y.{ending}"
+    with create_matrix(path, obs, var, resume_key="k") as out:
+        for start in range(0, 20, 2):
+            out.write(x_ng[start : start + 2])
+    assert len(synced) == 3  # after 6, 12 and 18 rows
+    with open_matrix(path) as matrix:
+        np.testing.assert_array_equal(matrix.rows(0, 20), x_ng)
+    with create_matrix(tmp_path / f"z.{ending}", obs, var) as out:
+        out.write(x_ng)
+    assert len(synced) == 3

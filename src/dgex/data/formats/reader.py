@@ -60,6 +60,12 @@ class Matrix(ABC):
         """Numbers of samples and of genes."""
         return len(self.obs), len(self.var)
 
+    @property
+    def block_rows(self) -> int:
+        """Rows of a block where nothing else is asked for."""
+        row_bytes = self.dtype.itemsize * len(self.var)
+        return max(1, BLOCK_BYTES // (row_bytes * self.chunk_rows)) * self.chunk_rows
+
     @abstractmethod
     def _read(self, start: int, stop: int) -> np.ndarray:
         """Rows `start` to `stop`, of any number type."""
@@ -123,9 +129,7 @@ class Matrix(ABC):
             Index of the block's first row, and its values.
         """
         if block_rows is None:
-            row_bytes = self.dtype.itemsize * len(self.var)
-            chunks = max(1, BLOCK_BYTES // (row_bytes * self.chunk_rows))
-            block_rows = chunks * self.chunk_rows
+            block_rows = self.block_rows
         if block_rows < 1:
             raise UsageError(f"A block needs at least one row, not {block_rows}.")
         for start in range(first_row, len(self.obs), block_rows):
