@@ -56,16 +56,15 @@ def test_agrees_with_scikit_learn(make, n, landmarks, penalty):
     assert ((model.weight_lt != 0) == (np.abs(weight_lt) > 1e-9)).mean() > 0.99
 
 
-@pytest.mark.parametrize(("leaps", "strides"), [(0, 0), (module.LEAPS, 0), (0, module.STRIDES)])
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     n=st.integers(2, 40),
     n_landmarks=st.integers(1, 70),
     share=st.floats(0.001, 1.2),
     seed=st.integers(0, 99),
 )
-def test_no_weight_can_be_moved_to_advantage(leaps, strides, n, n_landmarks, share, seed):
-    """The conditions of the minimum, with and without the linear systems."""
+def test_no_weight_can_be_moved_to_advantage(n, n_landmarks, share, seed):
+    """The conditions of the minimum."""
     rng = np.random.default_rng(seed)
     x_nl = correlated(rng.normal(size=(n, n_landmarks))).astype(np.float64)
     y_nt = rng.normal(size=(n, 3)) + x_nl[:, :1]
@@ -73,8 +72,6 @@ def test_no_weight_can_be_moved_to_advantage(leaps, strides, n, n_landmarks, sha
     penalty = share * np.abs(sums.xy_lt).max() / n
     weight_lt = np.zeros((n_landmarks, 3))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "LEAPS", leaps)
-        patch.setattr(module, "STRIDES", strides)
         patch.setattr(module, "BLOCK_TARGETS", 2)
         descend(sums, penalty, weight_lt)
     pull_lt = (sums.xy_lt - sums.xx_ll @ weight_lt) / n
@@ -107,8 +104,32 @@ def test_keeps_the_penalty_of_the_lowest_validation_mae(make):
     np.testing.assert_allclose(model.weight_lt, weights[model.penalty], atol=1e-4)
 
 
+def test_stops_once_the_validation_mae_has_risen_by_one_percent(make, caplog):
+    sizes = {"train": 40, "validation": 300, "test": 5}
+    dataset = make(sizes=sizes, landmarks=20)
+    penalties = (0.3, 0.1, 0.01, 0.007, 0.003, 0.001, 0.0003)
+    with caplog.at_level(logging.INFO, "dgex"):
+        model = fitted(dataset, penalties=penalties)
+    x_nl, y_nt = arrays(dataset, "validation")
+    tried, maes = [], []
+    for penalty in penalties:
+        weight_lt, intercept_t = exact(*arrays(dataset, "train"), penalty)
+        tried.append(penalty)
+        maes.append(mean_absolute_error(y_nt, x_nl @ weight_lt + intercept_t))
+        if maes[-1] > 1.01 * min(maes):
+            break
+    assert len(tried) < len(penalties) - 1
+    # One that is above the lowest by less does not end it.
+    assert any(mae > min(maes[: place + 1]) for place, mae in enumerate(maes[:-1]))
+    assert model.settings()["penalties"] == sorted(tried)
+    left = ", ".join(f"{penalty:g}" for penalty in penalties[len(tried) :])
+    assert f"lasso: the validation MAE rises; not tried: {left}" in caplog.text
+    assert "is the smallest of those tried" not in caplog.text
+
+
 def test_tries_its_own_penalties_where_none_are_given(dataset):
-    assert fitted(dataset).settings()["penalties"] == sorted(LASSO_PENALTIES)
+    tried = fitted(dataset).settings()["penalties"]
+    assert tried == sorted(LASSO_PENALTIES)[-len(tried) :]
 
 
 def test_warns_at_the_edge_of_the_penalties(make, caplog):
@@ -139,8 +160,6 @@ def test_landmarks_and_targets_without_variance_get_no_weight(make):
 
 def test_says_how_many_targets_are_not_solved(make, caplog, monkeypatch):
     monkeypatch.setattr(module, "MAX_ROUNDS", 1)
-    monkeypatch.setattr(module, "LEAPS", 0)
-    monkeypatch.setattr(module, "STRIDES", 0)
     dataset = make(sizes={"train": 20, "validation": 5, "test": 5}, landmarks=40)
     with caplog.at_level(logging.WARNING, "dgex"):
         fitted(dataset, penalties=(0.001,))
