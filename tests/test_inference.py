@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import anndata
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
 from scipy.stats import rankdata
 
 import dgex
+from dgex import inference
 from dgex.errors import DataError, UsageError
-from dgex.files import whole_file
+from dgex.files import read_toml, whole_file
 from dgex.models.bundle import Bundle
 
 
@@ -303,3 +305,85 @@ def test_few_landmarks_are_warned_of(model, caplog):
     assert "landmarks are measured" not in caplog.text
     dgex.predict(bundle, plate[:, :2])
     assert "Only 2 of 6 landmarks are measured" in caplog.text
+
+
+def test_inputs_are_named_with_their_fingerprints(model, tmp_path):
+    bundle, dataset = model
+    dgex.predict(bundle.path, make_profiles(n=24)[:, :6].copy(), tmp_path / "y.gctx")
+    inputs = read_toml(tmp_path / "y.gctx.run.toml")["inputs"]
+    assert inputs["model"] == {"name": str(bundle.path), "fingerprint": bundle.fingerprint}
+    assert len(bundle.fingerprint) == 64
+    dgex.evaluate(dataset, [bundle.path], tmp_path / "evaluation")
+    inputs = read_toml(tmp_path / "evaluation/run.toml")["inputs"]
+    assert inputs["dataset"]["fingerprint"] == dataset.fingerprint
+    assert inputs["ridge"]["fingerprint"] == bundle.fingerprint
+
+
+def test_what_simulated_profiles_taught_says_so(tmp_path):
+    profiles = make_profiles()
+    profiles.obs_names = [f"simulated-geo-{row}" for row in range(70)]
+    dataset = dgex.prepare(profiles, tmp_path / "data", landmarks=LANDMARKS)
+    bundle = dgex.train(dataset, tmp_path / "ridge", model="ridge")
+    assert "trained on SIMULATED profiles" in (bundle.path / "README.md").read_text()
+    plate = make_profiles(n=24, seed=2)[:, :6].copy()
+    out = dgex.predict(bundle, plate, tmp_path / "y.gctx")
+    with h5py.File(out) as file:
+        assert file.attrs["simulated"] == "The Model was trained on simulated profiles."
+    with dgex.open_matrix(out) as matrix:
+        assert list(matrix.var["simulated"]) == [""] * 6 + [inference.SIMULATED_MODEL] * 19
+    assert inference.SIMULATED_MODEL in (tmp_path / "y.gctx.run.toml").read_text()
+    real = dgex.train(
+        dgex.prepare(make_profiles(), tmp_path / "real", landmarks=LANDMARKS),
+        tmp_path / "real-ridge",
+        model="ridge",
+    )
+    assert "SIMULATED" not in (real.path / "README.md").read_text()
+    dgex.predict(real, plate, tmp_path / "z.gctx")
+    with h5py.File(tmp_path / "z.gctx") as file:
+        assert "simulated" not in file.attrs
+
+
+def test_a_net_in_bf16_is_as_good_and_is_recorded(model, tmp_path, monkeypatch):
+    monkeypatch.setattr("dgex.models.device.has_bf16", lambda device: True)
+    _, dataset = model
+    net = dgex.train(
+        dataset,
+        tmp_path / "net",
+        model="dgex",
+        hidden_layers=2,
+        hidden_units=30,
+        epochs=20,
+        learning_rate=0.01,
+        device="cpu",
+    )
+    plate = make_profiles(n=300, seed=2)
+    error = {}
+    for precision in ("float32", "bf16"):
+        out = tmp_path / f"{precision}.gctx"
+        dgex.predict(net, plate[:, :6], out, precision=precision, standardize="training")
+        run = read_toml(tmp_path / f"{precision}.gctx.run.toml")
+        assert run["options"]["precision"] == precision
+        noted = any("products in bf16" in note for note in run["resolved"]["notes"])
+        assert noted == (precision == "bf16")
+        with dgex.open_matrix(out) as matrix:
+            y_nt = matrix.rows(0, 300)[:, 6:]
+        p = net.preprocessor
+        z_nt = (np.asarray(plate.X)[:, 6:] - p.mean_g[6:]) / (p.sd_g[6:] + 1e-3)
+        error[precision] = np.abs(y_nt - z_nt).mean()
+    assert error["bf16"] != error["float32"]
+    assert error["bf16"] == pytest.approx(error["float32"], rel=0.005)
+    assert net.precision == "float32"  # the one given loaded is left as it was
+
+
+def test_a_wide_block_holds_no_more_than_so_many_profiles(model, tmp_path, monkeypatch):
+    bundle, _ = model
+    monkeypatch.setattr("dgex.data.incoming.MOST_ROWS", 7)
+    plate = make_profiles(n=45, seed=2)[:, :6].copy()
+    rows, infer = [], bundle.model.predict
+    with monkeypatch.context() as patch:
+        record = lambda self, x, y: rows.append(len(x)) or infer(x, y)  # noqa: E731
+        patch.setattr(type(bundle.model), "predict", record)
+        in_parts = dgex.predict(bundle, plate).X
+    assert rows == [7] * 6 + [3]
+    monkeypatch.undo()
+    np.testing.assert_allclose(in_parts, dgex.predict(bundle, plate).X, atol=1e-6)

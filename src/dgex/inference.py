@@ -45,6 +45,8 @@ WHOLE_FROM = 0.8
 SAME_PLATFORM_FROM = 0.99
 """Share of a Model's genes from which profiles are taken for ones of the training platform."""
 
+SIMULATED_MODEL = "The Model was trained on simulated profiles."
+
 FEW_LANDMARKS = 0.5
 """Share of the landmarks below which a warning says that little can be inferred."""
 
@@ -118,7 +120,8 @@ def predict(
             raise UsageError(
                 f"{out}: name a .gctx, .gct, .h5ad, .tsv, .csv, .parquet or .npy file."
             )
-    bundle = model if isinstance(model, Bundle) else Bundle.load(model, weights=config.weights)
+    bundle = _loaded(model, config)
+    config = dataclasses.replace(config, precision=bundle.precision)
     if config.standardize_output is None:
         config = dataclasses.replace(config, standardize_output=bundle.standardizes_output)
     if config.units is None:
@@ -137,11 +140,11 @@ def predict(
         )
         if plan.moments == "none":
             _refuse_gaps(matrix, incoming)
-        notes = _notes(matrix, plan, incoming, preprocessor, config)
+        notes = _notes(matrix, plan, incoming, bundle, config)
         for note in notes:
             log.info("%s", note)
         _warn_of_few(incoming)
-        var = _output_genes(preprocessor, incoming.present_l, config)
+        var = _output_genes(bundle, incoming.present_l, config)
         if out is None:
             blocks = _output_blocks(bundle, incoming, config)
             return _as_anndata(blocks, matrix.obs, var, plan, notes)
@@ -165,6 +168,14 @@ def predict(
                 resolved = {**dataclasses.asdict(plan), "notes": notes}
                 write_run(run_partial, "predict", config, inputs, resolved=resolved)
     return out
+
+
+def _loaded(model: str | Path | Bundle, config: PredictConfig) -> Bundle:
+    if not isinstance(model, Bundle):
+        return Bundle.load(model, config.weights, config.precision)
+    if config.precision in ("float32", model.precision):
+        return model
+    return Bundle.load(model.path, model.weights, config.precision)
 
 
 def _resume_key(matrix: Matrix, bundle: Bundle, config: PredictConfig, out: Path) -> str | None:
@@ -283,13 +294,10 @@ def _warn_of_few(incoming: Incoming) -> None:
 
 
 def _notes(
-    matrix: Matrix,
-    plan: Plan,
-    incoming: Incoming,
-    preprocessor: Preprocessor,
-    config: PredictConfig,
+    matrix: Matrix, plan: Plan, incoming: Incoming, bundle: Bundle, config: PredictConfig
 ) -> list[str]:
     """What was found and chosen, one sentence each."""
+    preprocessor = bundle.preprocessor
     n, n_landmarks = matrix.shape[0], preprocessor.n_landmarks
     found = incoming.alignment
     if plan.input == "whole":
@@ -317,6 +325,10 @@ def _notes(
         notes.append(filled)
     if incoming.n_missing:
         notes.append(f"{incoming.n_missing} missing values set to the gene's mean.")
+    if bundle.precision != "float32":
+        notes.append(f"Matrix products in {bundle.precision} (--precision).")
+    if bundle.trained_on_simulated:
+        notes.append(SIMULATED_MODEL)
     units = "standardised (z-score)" if config.units == "standardised" else "log2 expression"
     notes.append(f"Output units: {units}.")
     if config.standardize_output:
@@ -327,11 +339,12 @@ def _notes(
     return notes
 
 
-def _output_genes(
-    preprocessor: Preprocessor, present_l: np.ndarray, config: PredictConfig
-) -> pd.DataFrame:
+def _output_genes(bundle: Bundle, present_l: np.ndarray, config: PredictConfig) -> pd.DataFrame:
     """Gene table of the output; ids are unique, also where a target is a landmark's gene."""
+    preprocessor = bundle.preprocessor
     targets = preprocessor.targets.assign(role="target", source="inferred")
+    if bundle.trained_on_simulated:
+        targets["simulated"] = SIMULATED_MODEL
     if config.genes == "targets":
         return targets
     landmarks = preprocessor.landmarks.assign(
@@ -339,7 +352,8 @@ def _output_genes(
     )
     twice = targets.index.isin(landmarks.index)
     targets.index = pd.Index(np.where(twice, targets.index + ":target", targets.index))
-    return pd.concat([landmarks, targets])
+    both = pd.concat([landmarks, targets])
+    return both.fillna({"simulated": ""}) if bundle.trained_on_simulated else both
 
 
 def _output_blocks(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import platform
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -29,6 +30,16 @@ def versions() -> dict[str, str]:
     return found
 
 
+def _fingerprint(folder: Path) -> dict[str, str]:
+    """Fingerprint of a Dataset or a Model; empty where it is neither, or has none."""
+    for name in ("dataset.json", "model.json"):
+        file = folder / name
+        if file.is_file():
+            found = json.loads(file.read_text("utf-8")).get("fingerprint")
+            return {"fingerprint": str(found)} if found else {}
+    return {}
+
+
 def write_run(
     path: Path,
     verb: str,
@@ -47,8 +58,8 @@ def write_run(
     config
         The frozen dataclass of resolved options; None for a verb without options of its own.
     inputs
-        What it was done to, by role: files are named with their SHA-256, other values by their
-        text; None is left out.
+        What it was done to, by role: files are named with their SHA-256, Datasets and Models with
+        their fingerprint, other values by their text; None is left out.
     resolved
         What the program chose by itself.
     """
@@ -59,7 +70,7 @@ def write_run(
         if isinstance(source, (str, Path)) and Path(source).is_file():
             described[role] = {"path": str(source), "sha256": sha256_of(Path(source))}
         elif isinstance(source, (str, Path)):
-            described[role] = {"name": str(source)}
+            described[role] = {"name": str(source)} | _fingerprint(Path(source))
         else:
             described[role] = {"name": type(source).__name__}
     write_toml(

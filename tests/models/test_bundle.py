@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 import tomllib
 
 import numpy as np
@@ -10,7 +12,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from dgex.errors import DataError, UsageError
-from dgex.models.bundle import Bundle
+from dgex.models.bundle import Bundle, _read_arrays
 from dgex.models.card import model_card
 from dgex.models.fit import train
 
@@ -172,3 +174,75 @@ def test_unknown_paths_and_weights(net, tmp_path):
         Bundle.load(tmp_path)
     with pytest.raises(UsageError, match="no weights chosen on 1000g; it has validation, gtex"):
         Bundle.load(net, weights="1000g")
+
+
+@pytest.mark.parametrize("kind", ["net", "ridge"])
+def test_weights_are_read_as_the_library_reads_them(trained, kind):
+    path = trained[1] / kind / "weights.safetensors"
+    read, expected = _read_arrays(path), load_file(path)
+    assert read.keys() == expected.keys()
+    for name, array in expected.items():
+        assert read[name].dtype == array.dtype
+        np.testing.assert_array_equal(read[name], array)
+
+
+def test_weights_of_many_shapes_and_types_are_read(tmp_path):
+    arrays = {
+        "b": np.arange(6, dtype=np.float64).reshape(2, 3),
+        "a": np.array(3.5, dtype=np.float32),
+        "empty": np.empty((0, 4), dtype=np.float32),
+        "c": np.array([[1, -2]], dtype=np.int64),
+        "d": np.array([True, False]),
+    }
+    save_file(arrays, tmp_path / "x.safetensors")
+    read = _read_arrays(tmp_path / "x.safetensors")
+    for name, array in arrays.items():
+        assert (read[name].shape, read[name].dtype) == (array.shape, array.dtype)
+        np.testing.assert_array_equal(read[name], array)
+
+
+def test_weights_are_in_memory_once(tmp_path):
+    code = """
+import resource, sys
+from pathlib import Path
+from dgex.models.bundle import _read_arrays
+import numpy, safetensors
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+arrays = _read_arrays(Path(sys.argv[1]))
+unit = 1 if sys.platform == "darwin" else 1024
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * unit)
+"""
+    save_file({"w": np.ones((100, 2**18), np.float32), "v": np.ones(9)}, tmp_path / "x")
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "x")],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert int(done.stdout) < 1.2 * 4 * 100 * 2**18
+
+
+def test_the_fingerprint_tells_weights_and_preparation_apart(trained):
+    dataset, folder = trained
+    net, ridge = (Bundle.load(folder / name) for name in ("net", "ridge"))
+    assert len({net.fingerprint, ridge.fingerprint, dataset.fingerprint}) == 3
+    train(dataset, folder / "again", model="ridge", penalties=(0.1, 1.0))
+    assert Bundle.load(folder / "again").fingerprint == ridge.fingerprint
+
+
+def test_a_model_without_a_fingerprint_is_still_read(net):
+    info = json.loads((net / "model.json").read_text())
+    del info["fingerprint"], info["simulated"]
+    (net / "model.json").write_text(json.dumps(info))
+    bundle = Bundle.load(net)
+    assert (bundle.fingerprint, bundle.trained_on_simulated) == (None, False)
+
+
+def test_only_nets_infer_in_bf16(trained, monkeypatch):
+    monkeypatch.setattr("dgex.models.device.has_bf16", lambda device: True)
+    folder = trained[1]
+    assert Bundle.load(folder / "net", precision="bf16").precision == "bf16"
+    assert Bundle.load(folder / "net").precision == "float32"
+    assert Bundle.load(folder / "ridge", precision="auto").precision == "float32"
+    with pytest.raises(UsageError, match="--precision bf16 is for nets"):
+        Bundle.load(folder / "ridge", precision="bf16")

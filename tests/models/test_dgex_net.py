@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from dgex.config import TrainConfig
+from dgex.errors import UsageError
 from dgex.models.dgex_net import DGEX
 from dgex.models.nets import DGEXNet
 
@@ -56,3 +57,44 @@ def test_arrays_that_are_no_net_are_refused(damage):
     damage(arrays)
     with pytest.raises(ValueError, match="do not make a net of 2 x 5 units"):
         DGEX.from_arrays(arrays, model.settings())
+
+
+@pytest.fixture
+def made_for_bf16(monkeypatch):
+    monkeypatch.setattr("dgex.models.device.has_bf16", lambda device: True)
+    monkeypatch.setattr("dgex.models.device.choose_device", lambda name: torch.device("cpu"))
+
+
+@pytest.mark.parametrize("layers", [1, 3])
+@pytest.mark.usefixtures("made_for_bf16")
+def test_in_bf16_weights_are_rounded_and_the_rest_is_as_torch_does_it(layers):
+    net, model = model_of(layers)
+    exact = {name: array.copy() for name, array in model.arrays().items()}
+    x_nl = np.random.default_rng(0).normal(size=(1500, 6)).astype(np.float32)
+    in_float32 = model.predict(x_nl)
+    model.infer_in("bf16")
+    assert (model.precision, model.n_landmarks, model.n_targets) == ("bf16", 6, 9)
+    block_ng = np.zeros((1500, 15), np.float32)
+    y_nt = model.predict(x_nl, block_ng[:, 6:])
+    with torch.no_grad():
+        expected = net.bfloat16()(torch.tensor(x_nl)).float().numpy()
+    np.testing.assert_array_equal(y_nt, expected)
+    assert 0 < np.abs(y_nt - in_float32).max() < 0.1
+    for name, array in model.arrays().items():
+        assert array.dtype == np.float32
+        np.testing.assert_array_equal(array, torch.tensor(exact[name]).bfloat16().float().numpy())
+
+
+@pytest.mark.parametrize(("native", "taken"), [(True, "bf16"), (False, "float32")])
+def test_auto_takes_what_the_device_is_made_for(monkeypatch, native, taken):
+    monkeypatch.setattr("dgex.models.device.has_bf16", lambda device: native)
+    _, model = model_of(1)
+    model.infer_in("auto")
+    assert model.precision == taken
+    _, model = model_of(1)
+    model.infer_in("float32")
+    assert model.precision == "float32"
+    if not native:
+        with pytest.raises(UsageError, match="no instructions for products in bf16"):
+            model.infer_in("bf16")
+        assert model.predict(np.zeros((1, 6), np.float32)).shape == (1, 9)

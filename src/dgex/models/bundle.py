@@ -7,7 +7,9 @@ It holds ``model.json``, ``weights.safetensors`` (the best on validation), perha
 
 from __future__ import annotations
 
+import hashlib
 import json
+import math
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +20,7 @@ import pandas as pd
 
 from dgex.data.dataset import check_files, file_sizes
 from dgex.data.preprocess import Preprocessor
+from dgex.data.record import is_simulated
 from dgex.data.view import JOINED_FOLDER
 from dgex.errors import DataError, UsageError, name_list
 from dgex.files import sha256_of, write_json
@@ -34,10 +37,13 @@ from dgex.provenance import write_run
 if TYPE_CHECKING:
     from dgex.config import ImportConfig, TrainConfig
     from dgex.data.dataset import Dataset
+    from dgex.models.device import Precision
 
 FORMAT_VERSION = 1
 MODEL_FILE, LOG_FILE = "model.json", "training.tsv"
 REMEDY = "Train the Model again."
+
+_DTYPES = {"F32": "<f4", "F64": "<f8", "I64": "<i8", "I32": "<i4", "U8": "u1", "BOOL": "?"}
 
 KINDS: dict[str, type[Model]] = {
     kind.kind: kind for kind in (MeanModel, OLS, Ridge, Lasso, GeneKNN, DGEX, CMapLinear)
@@ -90,6 +96,16 @@ class Bundle:
         return "expression" if self.info.get("units") == "expression" else "standardised"
 
     @property
+    def fingerprint(self) -> str | None:
+        """Identifies the content; None of a Model directory made before there was one."""
+        return self.info.get("fingerprint")
+
+    @property
+    def trained_on_simulated(self) -> bool:
+        """Whether it learned from profiles of ``dgex simulate``."""
+        return bool(self.info.get("simulated", False))
+
+    @property
     def trained_on_all(self) -> bool:
         """Whether it learned from validation and test too."""
         return self.info.get("train_on") == "all"
@@ -98,6 +114,11 @@ class Bundle:
     def standardizes_output(self) -> bool:
         """Whether inferred genes get mean 0 and sd 1 over the profiles of a file by default."""
         return bool(self.info.get("standardize_output", False))
+
+    @property
+    def precision(self) -> Precision:
+        """What it infers in: ``float32`` or ``bf16``."""
+        return self.model.precision if isinstance(self.model, DGEX) else "float32"
 
     def predict(self, x_nl: np.ndarray) -> np.ndarray:
         """Inferred targets (n, t) of landmarks (n, l), both in the `units` of the model."""
@@ -108,7 +129,9 @@ class Bundle:
         return f"<Model {self.path}: {self.kind}, {genes}, trained on {self.dataset_name}>"
 
     @classmethod
-    def load(cls, path: Path | str, weights: str = "validation") -> Bundle:
+    def load(
+        cls, path: Path | str, weights: str = "validation", precision: str = "float32"
+    ) -> Bundle:
         """Read a Model directory.
 
         Parameters
@@ -117,11 +140,14 @@ class Bundle:
             The directory.
         weights
             Name of the set on which the weights to take were the best.
+        precision
+            ``bf16`` rounds the weights of a net and infers in bfloat16, ``auto`` does where the
+            device has instructions for it. All other models infer in float32.
 
         Raises
         ------
         UsageError
-            There is no such directory, or no such weights in it.
+            There is no such directory, no such weights in it, or no such precision here.
         DataError
             It is not a whole Model: a file is missing, cut off, damaged or does not fit.
         """
@@ -141,6 +167,12 @@ class Bundle:
             raise DataError(
                 f"{weights_path} infers {model.n_targets} targets from {model.n_landmarks} "
                 f"landmarks, but the gene tables beside it have {genes[1]} and {genes[0]}. {REMEDY}"
+            )
+        if isinstance(model, DGEX):
+            model.infer_in(precision)
+        elif precision == "bf16":
+            raise UsageError(
+                f"--precision bf16 is for nets; {path} is of kind {info['kind']}. Leave it out."
             )
         return cls(
             path=path,
@@ -198,6 +230,7 @@ def write_bundle(
         "n_train": dataset["train"].n,
         "train_on": config.train_on,
         "standardize_output": config.standardize_output,
+        "simulated": is_simulated(dataset.notes),
     }
     _write(folder, info, dataset.preprocessor, best)
 
@@ -257,7 +290,16 @@ def _write(
     # Not before all the rest is written: a full disk must not cost the training.
     (folder / CHECKPOINT_FILE).unlink(missing_ok=True)
     shutil.rmtree(folder / JOINED_FOLDER, ignore_errors=True)
-    write_json(folder / MODEL_FILE, info | {"files": file_sizes(folder)})
+    files = file_sizes(folder)
+    write_json(folder / MODEL_FILE, info | {"fingerprint": _digest(folder), "files": files})
+
+
+def _digest(folder: Path) -> str:
+    """SHA-256 of the weights and of how profiles are prepared for them."""
+    digest = hashlib.sha256()
+    for path in sorted([*folder.glob("weights*"), *(folder / "preprocessing").iterdir()]):
+        digest.update(f"{path.name} {sha256_of(path)}\n".encode())
+    return digest.hexdigest()
 
 
 def _read_info(path: Path) -> dict[str, Any]:
@@ -296,16 +338,37 @@ def _check_info(info: dict[str, Any]) -> None:
 
 def _read_model(kind: type[Model], path: Path, settings: dict[str, Any]) -> Model:
     from safetensors import SafetensorError
-    from safetensors.numpy import load_file
 
     try:
-        return kind.from_arrays(load_file(path), settings)
+        return kind.from_arrays(_read_arrays(path), settings)
     except SafetensorError as error:
         raise DataError(f"{path} is damaged ({error}). {REMEDY}") from error
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DataError(
             f"{path} does not hold the weights of a model of kind {kind.kind} ({error}). {REMEDY}"
         ) from error
+
+
+def _read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """Arrays of a safetensors file, each once in memory: the library would hold it twice."""
+    from safetensors import SafetensorError, safe_open
+
+    # The library checks the header, which says where in the rest of the file each array lies.
+    with safe_open(path, framework="numpy") as file:
+        names = set(file.keys())
+    with open(path, "rb") as raw:
+        length = int.from_bytes(raw.read(8), "little")
+        header = json.loads(raw.read(length))
+        arrays = {}
+        for name in sorted(names):
+            one = header[name]
+            if one["dtype"] not in _DTYPES:
+                raise SafetensorError(f"{name} is of type {one['dtype']}")
+            raw.seek(8 + length + one["data_offsets"][0])
+            count = math.prod(one["shape"])
+            array = np.fromfile(raw, _DTYPES[one["dtype"]], count)
+            arrays[name] = array.reshape(one["shape"])
+    return arrays
 
 
 def _read_log(path: Path) -> pd.DataFrame | None:

@@ -50,6 +50,13 @@ def model_card(info: dict[str, Any]) -> str:
         f"| `{one['file']}` | {set_name} | {_number(one['mae'])} | {one['epoch'] or '–'} |\n"
         for set_name, one in info["weights"].items()
     )
+    of_simulated, warned = "", ""
+    if info.get("simulated"):
+        of_simulated = ", trained on SIMULATED profiles"
+        warned = (
+            "**It learned from profiles of `dgex simulate`. It says nothing about real "
+            "expression.**\n\n"
+        )
     learned = f"{info['n_train']} training profiles"
     judged = (
         "These weights were chosen on\nthose very profiles, so score the Model on its test set or "
@@ -63,11 +70,13 @@ def model_card(info: dict[str, Any]) -> str:
             "What validation chooses was chosen before, by\nlearning from train alone; of a net "
             "the last epoch was kept."
         )
+    genes = f"{info['n_landmarks']} landmarks to {info['n_targets']} targets"
     return f"""\
-# A dgex Model: {info["n_landmarks"]} landmarks to {info["n_targets"]} targets by {info["kind"]}
+# A dgex Model: {genes} by {info["kind"]}{of_simulated}
 
-It infers the expression of {info["n_targets"]} target genes from that of {info["n_landmarks"]}
-measured landmark genes. Both are listed, with their identifiers, in `preprocessing/`.
+{warned}It infers the expression of {info["n_targets"]} target genes from that of
+{info["n_landmarks"]} measured landmark genes. Both are listed, with their identifiers, in
+`preprocessing/`.
 
 ## What it is
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from dgex.config import TrainConfig
     from dgex.data.dataset import Dataset
+    from dgex.models.device import Precision
     from dgex.models.nets import DGEXNet
 
 
@@ -35,18 +36,20 @@ class DGEX(Model):
     def __init__(self) -> None:
         self._arrays: dict[str, np.ndarray] = {}
         self._settings: dict[str, Any] = {}
+        self._n_genes = 0, 0
+        self._precision: Precision = "float32"
         self._net: DGEXNet | None = None
         self._device: torch.device | None = None
 
     @property
     def n_landmarks(self) -> int:
         """Number of landmarks it takes."""
-        return self._arrays["hidden.0.weight"].shape[1] if self._arrays else 0
+        return self._n_genes[0]
 
     @property
     def n_targets(self) -> int:
         """Number of targets it infers."""
-        return len(self._arrays["output.bias"]) if self._arrays else 0
+        return self._n_genes[1]
 
     def fit(self, dataset: Dataset, config: TrainConfig) -> None:
         """Train without a folder: nothing is kept until the end and nothing can be resumed."""
@@ -55,10 +58,14 @@ class DGEX(Model):
         trained = train_net(dataset, config, folder=None)
         self._arrays = trained.best["validation"].arrays
         self._settings = net_settings(config) | {"training_precision": trained.precision}
-        self._net = None
+        self._n_genes = len(dataset.landmarks), len(dataset.targets)
+        self._precision, self._net = "float32", None
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Weights, of shape (units out, units in), and biases by their names in `DGEXNet`."""
+        if self._net is not None and self._precision != "float32":
+            state = self._net.state_dict()
+            return {name: weight.float().cpu().numpy() for name, weight in state.items()}
         return self._arrays
 
     def settings(self) -> dict[str, Any]:
@@ -84,23 +91,50 @@ class DGEX(Model):
             raise ValueError(f"{', '.join(wrong)} do not make a net of {n_hidden} x {units} units")
         model._arrays = dict(arrays)
         model._settings = dict(settings)
+        model._n_genes = n_landmarks, n_targets
         return model
+
+    @property
+    def precision(self) -> Precision:
+        """What it infers in; ``float32`` where `infer_in` has not said otherwise."""
+        return self._precision
+
+    def infer_in(self, precision: str) -> None:
+        """Infer in ``float32``, in ``bf16``, or (``auto``) in bf16 where the device is made for it.
+
+        For bf16 the weights are rounded for good: the model then takes half the memory, and
+        `arrays` gives the rounded ones.
+
+        Raises
+        ------
+        UsageError
+            The device has no instructions for bf16.
+        """
+        if precision == "float32":
+            return
+        from dgex.models.device import choose_device, choose_precision
+
+        self._precision = choose_precision(precision, choose_device("auto"))
+        if self._precision == "bf16":
+            self._net = self._make_net()
 
     def _predict_block(self, x_bl: np.ndarray, y_bt: np.ndarray) -> None:
         import torch
 
+        from dgex.models.device import sums_in_float32
+
         if self._net is None:
             self._net = self._make_net()
-        with torch.inference_mode():
+        with torch.inference_mode(), sums_in_float32():
             # Torch warns about memory that may not be written to, as a read-only map's may not.
             x = torch.from_numpy(np.require(x_bl, requirements=["C", "W"])).to(self._device)
-            y_bt[:] = self._net(x).cpu().numpy()
+            torch.from_numpy(y_bt).copy_(self._net(x))
 
     def _make_net(self) -> DGEXNet:
         import torch
 
+        from dgex.models.device import DTYPES, choose_device
         from dgex.models.nets import DGEXNet
-        from dgex.models.train import choose_device
 
         with torch.device("meta"):
             net = DGEXNet(
@@ -110,13 +144,16 @@ class DGEX(Model):
                 hidden_units=self._settings["hidden_units"],
                 dropout=self._settings["dropout"],
             )
-        weights = {
-            name: torch.from_numpy(np.require(array, requirements=["C", "W"]))
-            for name, array in self._arrays.items()
-        }
-        net.load_state_dict(weights, assign=True)
         self._device = choose_device("auto")
-        return net.to(self._device).eval()
+        weights = {}
+        # The largest last, when room has been made by rounding the others.
+        for name in sorted(self._arrays, key=lambda name: self._arrays[name].size):
+            array = self._arrays[name] if self._precision == "float32" else self._arrays.pop(name)
+            tensor = torch.from_numpy(np.require(array, requirements=["C", "W"]))
+            weights[name] = tensor.to(self._device, DTYPES[self._precision])
+            del array, tensor
+        net.load_state_dict(weights, assign=True)
+        return net.eval()
 
 
 def net_settings(config: TrainConfig) -> dict[str, Any]:

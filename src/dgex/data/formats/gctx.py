@@ -92,8 +92,10 @@ class GctxWriter(MatrixWriter):
         file = self._out.file
         file.attrs["version"] = np.bytes_(b"GCTX1.0")
         file.attrs["src"] = self.path.name
-        if "simulated" in self.obs:
-            file.attrs["simulated"] = ", ".join(self.obs["simulated"].astype(str).unique()[:5])
+        simulated = [table["simulated"] for table in (self.obs, self.var) if "simulated" in table]
+        if simulated:
+            said = pd.concat(simulated).dropna().astype(str).unique()
+            file.attrs["simulated"] = ", ".join([text for text in said if text][:5])
         write_fields(file, SAMPLES, self.obs, self.path)
         write_fields(file, GENES, self.var, self.path)
         shape = (len(self.obs), len(self.var))
