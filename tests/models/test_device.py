@@ -93,8 +93,8 @@ def test_memory_is_checked_beforehand(monkeypatch):
     check_memory(200_000_000, config, CPU)
     with pytest.raises(
         DataError,
-        match=r"3 x 9000 hidden units \(2\.56e\+08 weights\) needs 6\.14 GB to be trained on this "
-        r"cpu, and 5 GB are free\. Take fewer --hidden-units",
+        match=r"3 x 9000 hidden units \(256,000,000 weights\) needs 6\.1 GB to be trained on "
+        r"this cpu, and 5\.0 GB are free\. Take fewer --hidden-units",
     ):
         check_memory(256_000_000, config, CPU)
 

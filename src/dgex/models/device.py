@@ -109,7 +109,7 @@ def check_memory(n_weights: int, config: TrainConfig, device: torch.device) -> N
     """
     needed, free = n_weights * _BYTES_PER_WEIGHT, free_memory(device)
     if needed > free:
-        raise out_of_memory(n_weights, config, device, f"{free / GB:.3g} GB are free")
+        raise out_of_memory(n_weights, config, device, f"{free / GB:,.1f} GB are free")
 
 
 def out_of_memory(
@@ -118,7 +118,7 @@ def out_of_memory(
     """The error for a net that is too large; `fact` says for what."""
     return DataError(
         f"A net of {config.hidden_layers} x {config.hidden_units} hidden units "
-        f"({n_weights:.3g} weights) needs {n_weights * _BYTES_PER_WEIGHT / GB:.3g} GB to be "
+        f"({n_weights:,} weights) needs {n_weights * _BYTES_PER_WEIGHT / GB:,.1f} GB to be "
         f"trained on this {device.type}, and {fact}. Take fewer --hidden-units, or a machine with "
         "more memory."
     )
