@@ -7,11 +7,13 @@ import logging
 import anndata
 import numpy as np
 import pytest
+import torch
 from sklearn.linear_model import Lasso as SklearnLasso
 from sklearn.linear_model import LinearRegression
 from sklearn.linear_model import Ridge as SklearnRidge
 
 import dgex
+from dgex.data.dataset import ProfileSet
 from dgex.errors import UsageError
 from dgex.models.bundle import Bundle
 from dgex.models.fit import train
@@ -130,7 +132,7 @@ def test_the_penalty_is_chosen_before_validation_is_learned_from(make, tmp_path)
 
 
 def test_of_a_net_the_last_epoch_is_kept(dataset, tmp_path, monkeypatch):
-    options = {**NET, "rate_decay": 1.0, "train_on": "all"}
+    options = {**NET, "rate_decay": 1.0, "train_on": "all", "precision": "float32"}
     bundle = train(dataset, tmp_path / "net", **options)
     validation = bundle.info["weights"]["validation"]
     assert (validation["epoch"], validation["mae"]) == (4, None)
@@ -141,7 +143,7 @@ def test_of_a_net_the_last_epoch_is_kept(dataset, tmp_path, monkeypatch):
     assert error == pytest.approx(bundle.training_log["mae_validation"].iloc[-1], rel=1e-5)
     # The same weights are kept where every error rises, and so the first epoch is the best.
     errors = itertools.count(1)
-    monkeypatch.setattr("dgex.models.train._mae", lambda *_: float(next(errors)))
+    monkeypatch.setattr("dgex.models.train._mae", lambda *_: torch.tensor(float(next(errors))))
     rising = train(dataset, tmp_path / "rising", **options, select_on="gtex")
     for name, array in bundle.model.arrays().items():
         np.testing.assert_array_equal(rising.model.arrays()[name], array)
@@ -189,3 +191,27 @@ def test_card_and_evaluate_say_that_nothing_was_held_out(dataset, tmp_path, capl
         assert both.info["ranked"] == ranked
     written = json.loads((tmp_path / "out" / "evaluation.json").read_text())
     assert any("--train-on all" in note for note in written["notes"])
+
+
+def test_linear_models_share_one_pass_over_the_profiles(dataset, tmp_path, monkeypatch):
+    passes = []
+    blocks = ProfileSet.blocks
+
+    def counted(self, rows):
+        passes.append(self.name)
+        return blocks(self, rows)
+
+    monkeypatch.setattr(ProfileSet, "blocks", counted)
+    for kind in ("ols", "ridge", "lasso"):
+        train(dataset, tmp_path / kind, model=kind)
+    assert passes.count("train") == 1
+    train(dataset, tmp_path / "part", model="ols", target_range="2:5")
+    train(dataset, tmp_path / "all", model="ols", train_on="all")
+    alone = train(dataset.path, tmp_path / "alone", model="ridge")
+    shared = Bundle.load(tmp_path / "ridge")
+    np.testing.assert_array_equal(shared.model.weight_lt, alone.model.weight_lt)
+    part = Bundle.load(tmp_path / "part")
+    whole = Bundle.load(tmp_path / "ols")
+    np.testing.assert_allclose(part.model.weight_lt, whole.model.weight_lt[:, 2:5], rtol=1e-6)
+    everything = Bundle.load(tmp_path / "all")
+    assert np.abs(everything.model.weight_lt - whole.model.weight_lt).max() > 1e-4
