@@ -163,6 +163,11 @@ class Dataset:
     path
         The folder that ``prepare`` wrote.
 
+    Attributes
+    ----------
+    learned
+        What a model computed from the training profiles that the next one can use, by name.
+
     Raises
     ------
     UsageError
@@ -173,6 +178,7 @@ class Dataset:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
+        self.learned: dict[str, Any] = {}
         self._index = _read_index(self.path)
 
     @classmethod

@@ -38,6 +38,8 @@ class TrainingView(Dataset):
         super().__init__(dataset.path)
         self._targets = targets
         self._joined = joined
+        if joined is None and targets == slice(0, len(dataset.targets)):
+            self.learned = dataset.learned
 
     def joined(self, folder: Path) -> TrainingView:
         """The same, whose train is what `join_splits` wrote into `folder`."""

@@ -236,6 +236,8 @@ class Ridge(Penalised):
 def training_gram(dataset: Dataset, *, double: bool = False) -> Gram:
     """Sums of squares and products over the training profiles.
 
+    They are kept with the Dataset: `ols`, `ridge` and `lasso` take one pass together.
+
     Parameters
     ----------
     dataset
@@ -243,10 +245,14 @@ def training_gram(dataset: Dataset, *, double: bool = False) -> Gram:
     double
         Take all products in double precision, whatever the number of profiles.
     """
-    train = dataset["train"]
-    n_landmarks, n_targets = len(dataset.landmarks), len(dataset.targets)
-    blocks = track(train.blocks(BLOCK_ROWS), "products", math.ceil(train.n / BLOCK_ROWS))
-    return gram(blocks, n_landmarks, n_targets, train.n, double=double)
+    name = "sums in double precision" if double else "sums"
+    if name not in dataset.learned:
+        train = dataset["train"]
+        n_landmarks, n_targets = len(dataset.landmarks), len(dataset.targets)
+        blocks = track(train.blocks(BLOCK_ROWS), "products", math.ceil(train.n / BLOCK_ROWS))
+        dataset.learned[name] = gram(blocks, n_landmarks, n_targets, train.n, double=double)
+    sums: Gram = dataset.learned[name]
+    return sums
 
 
 def _mae_of_scales(
