@@ -83,7 +83,7 @@ def landmark_gradients(
     seed
         Of their draw.
     device
-        Where to calculate, as in `dgex.config.TrainConfig`.
+        Where to calculate; see `dgex.models.device.choose_device`.
 
     Raises
     ------
@@ -100,7 +100,7 @@ def landmark_gradients(
     >>> found.mean_tl.round(3).tolist(), found.absolute_tl.round(3).tolist()
     ([[2.0, -1.26]], [[2.0, 1.26]])
     """
-    from dgex.models.train import choose_device
+    from dgex.models.device import choose_device
 
     n_hidden = len(weight_layers(arrays)) - 1
     n_landmarks = arrays["hidden.0.weight"].shape[1]
