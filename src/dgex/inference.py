@@ -6,10 +6,9 @@ import dataclasses
 import hashlib
 import logging
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -20,11 +19,11 @@ from dgex.config import PredictConfig, with_options
 from dgex.data.formats.checks import matrix_ending
 from dgex.data.formats.journal import Journal
 from dgex.data.formats.reader import Matrix
-from dgex.data.genes import align
 from dgex.data.incoming import Incoming
 from dgex.data.matrix import create_matrix, open_matrix
 from dgex.data.normalise import Moments
-from dgex.data.preprocess import Preprocessor, Ties
+from dgex.data.plan import Plan, plan_input
+from dgex.data.preprocess import Preprocessor
 from dgex.errors import DataError, UsageError, name_list
 from dgex.files import refuse_existing, sha256_of, whole_file
 from dgex.models.bundle import Bundle
@@ -35,39 +34,13 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("dgex")
 
-OWN_MOMENTS_FROM = 20
-"""Profiles from which a file's own moments are trusted."""
-
-WHOLE_FROM = 0.8
-"""Share of a Model's genes from which a profile can be ranked as a whole transcriptome."""
-
-
-SAME_PLATFORM_FROM = 0.99
-"""Share of a Model's genes from which profiles are taken for ones of the training platform."""
+MOMENTS_ROWS = 16
+"""Profiles whose moments are taken at once: few enough to stay in the processor's cache."""
 
 SIMULATED_MODEL = "The Model was trained on simulated profiles."
 
 FEW_LANDMARKS = 0.5
 """Share of the landmarks below which a warning says that little can be inferred."""
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How the profiles of one file are read: the choices made, for the user to see.
-
-    Attributes
-    ----------
-    input
-        ``whole`` or ``landmarks``.
-    ties
-        How whole-transcriptome profiles are ranked; None for landmark-only ones.
-    moments
-        ``own`` or ``training``; ``none`` where the Model takes log2 expression.
-    """
-
-    input: Literal["whole", "landmarks"]
-    ties: Ties | None
-    moments: Literal["own", "training", "none"]
 
 
 def predict(
@@ -249,39 +222,6 @@ def _refuse_gaps(matrix: Matrix, incoming: Incoming) -> None:
         )
 
 
-def plan_input(matrix: Matrix, preprocessor: Preprocessor, config: PredictConfig) -> Plan:
-    """Tell whole-transcriptome from landmark-only profiles, and choose how to standardise them.
-
-    Profiles that hold at least four fifths of the Model's genes are whole. If they hold nearly
-    all of them they are taken for profiles of the training platform, else for ones of another.
-    Training moments go with the ranks of the training profiles, own moments from another platform
-    with D-GEX's ranks for external sets.
-    """
-    found = align(preprocessor.genes, matrix.var, str(matrix.path), config.id_column)
-    share = float(found.present_g.mean())
-    whole = share >= WHOLE_FROM if config.input == "auto" else config.input == "whole"
-    if config.ties is not None and not whole:
-        raise UsageError("--ties is for whole-transcriptome profiles; these are landmarks only.")
-    if whole and not preprocessor.knows_expression:
-        raise UsageError(
-            f"{matrix.path} holds whole transcriptomes, and this Model, trained on z-scores, has "
-            "no quantile reference to bring them to. Pass --input landmarks to use their landmarks."
-        )
-    n = matrix.shape[0]
-    same_platform = whole and share >= SAME_PLATFORM_FROM
-    moments = config.standardize
-    if moments is None and not preprocessor.knows_expression:
-        moments = "own"
-    if moments is None:
-        moments = "training" if same_platform or n < OWN_MOMENTS_FROM else "own"
-    if moments == "own" and n < 2:
-        raise UsageError("--standardize own needs at least 2 profiles; this file has one.")
-    if not whole:
-        return Plan("landmarks", None, moments)
-    ties: Ties = "average" if same_platform or moments == "training" else "unique"
-    return Plan("whole", config.ties or ties, moments)
-
-
 def _warn_of_few(incoming: Incoming) -> None:
     measured, n = int(incoming.present_l.sum()), len(incoming.present_l)
     if measured < FEW_LANDMARKS * n:
@@ -396,9 +336,12 @@ def _landmark_blocks(
 
 def _output_moments(bundle: Bundle, incoming: Incoming) -> Moments:
     """Moments of the inferred targets over all profiles."""
-    moments = Moments(len(bundle.preprocessor.targets))
+    n_targets = len(bundle.preprocessor.targets)
+    moments, place = Moments(n_targets), np.empty((incoming.block_rows, n_targets), np.float32)
     for start, x_bl in _landmark_blocks(incoming, bundle.preprocessor):
-        moments.add(bundle.model.predict(x_bl).astype(np.float64))
+        y_bt = bundle.model.predict(x_bl, place[: len(x_bl)])
+        for first in range(0, len(y_bt), MOMENTS_ROWS):
+            moments.add(y_bt[first : first + MOMENTS_ROWS])
         progress.report("measuring inferred genes", start + len(x_bl), incoming.n)
     return moments
 
