@@ -97,6 +97,8 @@ def test_help_is_quick_and_imports_nothing_heavy():
         ([*PREPARE, "--config", "absent.toml"], 2, "absent.toml"),
         (["train", "data", "--model", "ols"], 2, "--out"),
         (["train", "absent", "--out", "m"], 2, "no such Dataset"),
+        (["train", "data", "--out", "m", "--seed", "1.5"], 2, '--seed: unable to convert "1.5"'),
+        (["train", "data", "--out", "m", "--neighbours", "2", "2.5"], 2, "--neighbours"),
         (["flatten"], 2, "flatten"),
         (["info", "absent"], 2, "no such file"),
     ],

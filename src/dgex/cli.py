@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import App, CycloptsError, Parameter
+from cyclopts import convert as convert_words
 from cyclopts.config import Toml
 
 from dgex import __version__, progress
@@ -28,11 +29,24 @@ from dgex.terminal import LineProgress, LogLines, TerminalProgress
 
 log = logging.getLogger("dgex")
 
+
+def _exact(type_: Any, tokens: Any) -> Any:
+    """Convert words of the command line; 1.5 is no whole number, not 2."""
+    return convert_words(type_, tokens, converter=_exact_word)
+
+
+def _exact_word(type_: type, word: Any) -> Any:
+    text = str(getattr(word, "value", word))
+    if type_ is int and "." in text:
+        raise ValueError(f"{text} is not a whole number")
+    return convert_words(type_, [word])
+
+
 app = App(
     name="dgex",
     help="Infer a full transcriptome from about a thousand measured landmark genes.",
     version=__version__,
-    default_parameter=Parameter(negative_iterable=(), consume_multiple=True),
+    default_parameter=Parameter(negative_iterable=(), consume_multiple=True, converter=_exact),
     error_formatter=lambda error: f"dgex: {error}",
 )
 

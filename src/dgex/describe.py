@@ -104,6 +104,8 @@ def _describe_model(path: Path) -> Lines:
     ]
     if bundle.units == "expression":
         origin = [("read from", bundle.dataset_name), ("SHA-256", bundle.dataset_fingerprint)]
+    if bundle.trained_on_simulated:
+        origin.append(("note", "it learned from SIMULATED profiles"))
     shown = {name: value for name, value in settings.items() if not isinstance(value, (list, dict))}
     return [
         ("Model", str(path)),

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import dgex
+from dgex.describe import describe
 from dgex.errors import UsageError
 from dgex.evaluation.verb import report
 
@@ -83,3 +84,17 @@ def test_what_cannot_be_compared_is_refused_and_nothing_is_left(work, tmp_path):
     with pytest.raises(UsageError, match="no such Model"):
         dgex.evaluate(data, [work / "absent"], out)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_simulated_profiles_taught_is_in_the_title(tmp_path):
+    simulated = profiles(2)
+    simulated.obs_names = [f"simulated-geo-{i}" for i in range(60)]
+    landmarks = ["0", "1", "2", "3"]
+    dgex.prepare(simulated, tmp_path / "simulated", landmarks=landmarks)
+    dgex.prepare(profiles(), tmp_path / "real", landmarks=landmarks)
+    dgex.train(tmp_path / "simulated", tmp_path / "ols", model="ols")
+    dgex.evaluate(tmp_path / "real", [tmp_path / "ols"], tmp_path / "out")
+    page = (tmp_path / "out" / "report.html").read_text("utf-8")
+    assert "<h1>SIMULATED profiles. dgex: ols on real</h1>" in page
+    assert "Simulated profiles: ols was trained on them." in page
+    assert dict(describe(tmp_path / "ols"))["note"] == "it learned from SIMULATED profiles"

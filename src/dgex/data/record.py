@@ -32,6 +32,17 @@ def note_simulated(obs: pd.DataFrame, source: object, note: Callable[[str], None
         note(f"{_SIMULATED_NOTE}{n_simulated} of {len(obs)} in {source} are from dgex simulate.")
 
 
+def taught_by_simulated(model: str) -> str:
+    """The note that a Model learned from simulated profiles; `is_simulated` knows it.
+
+    Examples
+    --------
+    >>> is_simulated([taught_by_simulated("ridge")])
+    True
+    """
+    return f"{_SIMULATED_NOTE}{model} was trained on them."
+
+
 def is_simulated(notes: Iterable[str]) -> bool:
     """Whether the notes of a Dataset or an evaluation say that profiles are simulated."""
     return any(note.startswith(_SIMULATED_NOTE) for note in notes)

@@ -13,7 +13,7 @@ import pandas as pd
 
 from dgex.config import EvaluateConfig, with_options
 from dgex.data.dataset import Dataset
-from dgex.data.record import is_simulated
+from dgex.data.record import is_simulated, taught_by_simulated
 from dgex.errors import UsageError, name_list
 from dgex.evaluation.evaluate import Evaluation, evaluate_models
 from dgex.evaluation.report import save_figures, write_report
@@ -84,6 +84,8 @@ def evaluate(
             )
             log.warning("%s", warning)
             notes.append(warning)
+        if bundle.trained_on_simulated and not is_simulated(dataset.notes):
+            notes.append(taught_by_simulated(name))
         if bundle.dataset_fingerprint != dataset.fingerprint:
             warning = (
                 f"{name} was trained on another Dataset ({bundle.dataset_name}): profiles scored "
