@@ -17,8 +17,8 @@ SD_OFFSET = 1e-3
 
 # A few profiles of 10,000 genes at a time stay in the processor's cache.
 _ROWS_AT_ONCE = 4
-# Share of ties from which on whole profiles are filled run by run.
-_FEW_TIES = 0.15
+# Runs of ties per profile up to which they are filled one by one.
+_FEW_RUNS = 60
 
 
 class QuantileReference:
@@ -96,10 +96,11 @@ def average_rank_index(
             position_bg = np.stack([_spread_positions(sorted_g) for sorted_g in sorted_bg])
         else:
             position_bg = _middle_positions(sorted_bg, dtype)
-        for row, order_g in enumerate(order_bg):
-            index_bg[first + row][order_g] = position_bg[row]
-            if reference is not None and (learned_b is None or learned_b[first + row]):
-                reference.add_sorted(sorted_bg[row])
+        index_bg[first : first + len(order_bg)].reshape(-1)[order_bg] = position_bg
+        if reference is not None:
+            for row, sorted_g in enumerate(sorted_bg, start=first):
+                if learned_b is None or learned_b[row]:
+                    reference.add_sorted(sorted_g)
     return index_bg
 
 
@@ -127,15 +128,10 @@ def unique_rank_index(x_bg: np.ndarray, n_reference: int) -> np.ndarray:
     >>> unique_rank_index(np.array([[0.0, 0.0, 3.0, 8.0, np.nan]]), 6)
     array([[ 1,  1,  3,  5, -1]])
     """
-    index_bg = np.full(x_bg.shape, -1, dtype=np.int64)
+    index_bg = np.empty(x_bg.shape, dtype=np.int64)
     for first, order_bg, sorted_bg in _sorted_rows(x_bg):
-        for row, order_g in enumerate(order_bg):
-            starts, n_measured = _runs(sorted_bg[row])
-            ranks = np.arange(1.0, len(starts) + 1)
-            positions = (ranks / max(len(starts), 1) * n_reference).astype(np.int64) - 1
-            sizes = np.diff(starts, append=n_measured)
-            measured_g = order_g[:n_measured]
-            index_bg[first + row][measured_g] = np.repeat(np.maximum(positions, 0), sizes)
+        position_bg = np.stack([_unique_positions(sorted_g, n_reference) for sorted_g in sorted_bg])
+        index_bg[first : first + len(order_bg)].reshape(-1)[order_bg] = position_bg
     return index_bg
 
 
@@ -148,40 +144,43 @@ def reference_values(reference_g: np.ndarray, index_bg: np.ndarray) -> np.ndarra
     array([[3.5, nan, 1.5]])
     """
     # The last place is that of -1.
-    return np.append(reference_g, np.nan).take(index_bg)
+    padded_g = np.append(reference_g, np.nan)
+    values_bg = np.empty(index_bg.shape)
+    # Row by row, so that what numpy makes of the index stays in the processor's cache.
+    for values_g, index_g in zip(values_bg, index_bg, strict=True):
+        values_g[:] = padded_g.take(index_g)
+    return values_bg
 
 
 def _sorted_rows(x_bg: np.ndarray) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
     """First row, sort order and sorted values (float64, NaN last) of a few profiles at a time.
 
-    The arrays are used again for the next few.
+    The order is the values' places in all these profiles, one after the other. The arrays are used
+    again for the next few.
 
-    The column numbers replace the last bits of the values, so that one fast sort of plain numbers
-    brings values and columns into order together. Only values that differ in no other bit may then
+    These places replace the last bits of the values, so that one fast sort of plain numbers
+    brings values and places into order together. Only values that differ in no other bit may then
     stand in the wrong order; where the true values show that they do, the row is sorted again.
     """
     g = x_bg.shape[1]
-    column_bits = np.int64((1 << (g - 1).bit_length()) - 1)
-    column_g = np.arange(g)
+    place_bg = np.arange(_ROWS_AT_ONCE * g).reshape(-1, g)
+    place_bits = np.int64((1 << (place_bg.size - 1).bit_length()) - 1)
     packed = np.empty((_ROWS_AT_ONCE, g), dtype=np.int64)
-    in_order = np.empty((_ROWS_AT_ONCE, g))
     for first in range(0, len(x_bg), _ROWS_AT_ONCE):
         few_bg = np.ascontiguousarray(x_bg[first : first + _ROWS_AT_ONCE], dtype=np.float64)
-        packed_bg, sorted_bg = packed[: len(few_bg)], in_order[: len(few_bg)]
-        np.bitwise_and(few_bg.view(np.int64), ~column_bits, out=packed_bg)
-        packed_bg |= column_g
+        packed_bg = packed[: len(few_bg)]
+        np.bitwise_and(few_bg.view(np.int64), ~place_bits, out=packed_bg)
+        packed_bg |= place_bg[: len(few_bg)]
         as_numbers_bg = packed_bg.view(np.float64)
         as_numbers_bg.sort(axis=1)
-        # Sorting loses the last bits of what is no number, and infinities are none with columns.
+        # Sorting loses the last bits of what is no number, and infinities are none with places.
         lost_b = np.isnan(as_numbers_bg[:, -1])
-        packed_bg &= column_bits
-        for row, order_g in enumerate(packed_bg):
-            # Clipping changes nothing here; without it a copy would be made first.
-            few_bg[row].take(order_g, out=sorted_bg[row], mode="clip")
+        packed_bg &= place_bits
+        sorted_bg = few_bg.take(packed_bg)
         wrong_b = ~(sorted_bg[:, 1:] >= sorted_bg[:, :-1]).all(axis=1)
         for row in np.flatnonzero(lost_b | wrong_b).tolist():
-            packed_bg[row] = np.argsort(few_bg[row])
-            sorted_bg[row] = few_bg[row][packed_bg[row]]
+            packed_bg[row] = np.argsort(few_bg[row]) + row * g
+            sorted_bg[row] = few_bg.take(packed_bg[row])
         yield first, packed_bg, sorted_bg
 
 
@@ -190,26 +189,41 @@ def _middle_positions(sorted_bg: np.ndarray, dtype: type[np.integer[Any]]) -> np
     b, g = sorted_bg.shape
     starts_bg = np.ones((b, g), dtype=bool)
     np.greater(sorted_bg[:, 1:], sorted_bg[:, :-1], out=starts_bg[:, 1:])
-    is_start = starts_bg.ravel()
-    n_tied = is_start.size - np.count_nonzero(is_start)
-    if n_tied > _FEW_TIES * is_start.size:
-        starts = np.flatnonzero(is_start)
-        sizes = np.diff(starts, append=is_start.size)
-        middles = (starts % g + (sizes - 1) // 2).astype(dtype)
-        return np.repeat(middles, sizes).reshape(b, g)
+    # The first and the last value of every run of ties.
+    starts = starts_bg.ravel()
+    is_end = np.append(starts[1:] != starts[:-1], not starts[-1])
     position_bg = np.empty((b, g), dtype=dtype)
     position_bg[:] = np.arange(g)
-    if n_tied:
-        # Only the runs are touched: each begins before the first value equal to the one before.
-        tied = np.flatnonzero(~is_start)
-        first = np.flatnonzero(np.diff(tied, prepend=-1) != 1)
-        sizes = np.diff(first, append=n_tied)
-        starts = tied[first] - 1
-        middles = (starts % g + sizes // 2).astype(dtype)
-        flat = position_bg.reshape(-1)
-        flat[starts] = middles
-        flat[tied] = np.repeat(middles, sizes)
+    if np.count_nonzero(is_end) <= 2 * _FEW_RUNS * b:
+        ends = np.flatnonzero(is_end).tolist()
+        for first, last in zip(ends[::2], ends[1::2], strict=True):
+            position_bg[first // g, first % g : last % g + 1] = (first % g + last % g) // 2
+        return position_bg
+    for position_g, starts_g in zip(position_bg, starts_bg, strict=True):
+        run_g = np.cumsum(starts_g)
+        last_r = np.full(run_g[-1] + 1, -1)
+        # Of all the positions that go to the place of a run, the last one stays.
+        last_r[run_g] = np.arange(g)
+        last_r[1:] = (last_r[:-1] + 1 + last_r[1:]) >> 1
+        position_g[:] = last_r.take(run_g)
     return position_bg
+
+
+def _unique_positions(sorted_g: np.ndarray, n_reference: int) -> np.ndarray:
+    """Position in the reference by rank among the unique values of a profile, -1 where missing."""
+    starts_g = np.ones(len(sorted_g), dtype=bool)
+    np.not_equal(sorted_g[1:], sorted_g[:-1], out=starts_g[1:])
+    n_measured = len(sorted_g)
+    if np.isnan(sorted_g[-1]):
+        n_measured -= int(np.isnan(sorted_g).sum())
+    rank_g = np.cumsum(starts_g)
+    n_unique = rank_g[n_measured - 1] if n_measured else 1
+    ranks = np.arange(n_unique + 1.0)
+    positions = (ranks / n_unique * n_reference).astype(np.int64) - 1
+    np.maximum(positions, 0, out=positions)
+    position_g = np.full(len(sorted_g), -1)
+    position_g[:n_measured] = positions.take(rank_g[:n_measured])
+    return position_g
 
 
 def _spread_positions(sorted_g: np.ndarray) -> np.ndarray:
