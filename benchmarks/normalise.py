@@ -4,9 +4,9 @@ Ranks, the sum of sorted profiles that becomes the reference, and the reference 
 dgex, and by scipy's rankdata with numpy's sort. Both give the same values to the bit. One thread
 against one thread is in processor time; in elapsed time, dgex works over blocks on all cores, as
 prepare does, against scipy's functions as they come, in one thread, and against these over blocks
-on all cores as well. Three kinds of profiles: means of one to three float32 probe sets, which have few ties; values
-rounded to 0.01; RNA-seq of which a third is zero. For RNA-seq by D-GEX's other rule (ranks among
-unique values) also the list search for every value, which is how D-GEX did it.
+on all cores as well. Three kinds of profiles: means of one to three float32 probe sets, which have
+few ties; values rounded to 0.01; RNA-seq of which a third is zero. For RNA-seq by D-GEX's other
+rule (ranks among unique values) also the list search for every value, which is how D-GEX did it.
 
     python benchmarks/normalise.py [--scale 0.1] [--out benchmarks/results]
 """
