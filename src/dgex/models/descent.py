@@ -13,7 +13,7 @@ from dgex.models.nets import DGEXNet
 
 _Part = tuple[Tensor, ...]
 
-CHUNK = 2**17
+CHUNK = 2**19
 """Weights moved at a time on a processor: all that is read and written of them fits its cache."""
 
 
