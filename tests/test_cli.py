@@ -168,6 +168,15 @@ def test_debug_shows_the_traceback(work):
         run(["train", "absent", "--out", "m", "--debug"])
 
 
+def test_ctrl_c_is_told(work, capfd, monkeypatch):
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("dgex.data.prepare.prepare", stop)
+    assert run(PREPARE) == 130
+    assert capfd.readouterr().err == "dgex: Stopped.\n"
+
+
 @pytest.mark.parametrize("ending", ["gctx", "gct", "gct.gz", "h5ad", "csv", "npy", "parquet"])
 def test_convert_there_and_back(work, ending):
     assert run(["convert", "x.tsv", f"y.{ending}"]) == 0

@@ -49,6 +49,8 @@ app = App(
     default_parameter=Parameter(negative_iterable=(), consume_multiple=True, converter=_exact),
     error_formatter=lambda error: f"dgex: {error}",
 )
+# Or Ctrl-C would end the program without a word.
+app.suppress_keyboard_interrupt = app.meta.suppress_keyboard_interrupt = False
 
 Flat = Parameter(name="*")
 Source = Annotated[str, Parameter(name="*")]

@@ -179,6 +179,7 @@ def _check_output(matrix: Matrix, bundle: Bundle, config: PredictConfig) -> None
             "--standardize": config.standardize is not None,
             "--input whole": config.input == "whole",
             "--ties": config.ties is not None,
+            "--standardize-output": bool(config.standardize_output),
         }
         given = [option for option, is_given in idle.items() if is_given]
         if given:

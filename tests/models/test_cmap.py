@@ -166,11 +166,10 @@ def test_what_its_units_exclude_is_refused(imported, x_nl, make, tmp_path):
         ({"standardize": "own"}, "--standardize"),
         ({"input": "whole"}, "--input whole"),
         ({"ties": "unique"}, "--ties"),
+        ({"standardize_output": True}, "--standardize-output"),
     ):
         with pytest.raises(UsageError, match=f"{flag}: of no use to .* takes and gives log2"):
             dgex.predict(bundle, plate, **options)
-    with pytest.raises(UsageError, match="--units expression and --standardize-output exclude"):
-        dgex.predict(bundle, plate, standardize_output=True)
     with pytest.raises(DataError, match=r"lacks 2 landmarks \(201814_at, 204814_at\)"):
         dgex.predict(bundle, plate[:, [0, 2, 3, 5]])
     holed = plate.copy()
