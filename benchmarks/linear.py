@@ -66,6 +66,7 @@ class Simulated(dict[str, Profiles]):
 
     def __init__(self, folder: Path, scale: float) -> None:
         root = scale**0.5
+        self.learned: dict[str, Any] = {}
         self.landmarks, self.targets = range(N_LANDMARKS), range(round(N_TARGETS * root))
         rng = np.random.default_rng(0)
         # Factors of falling weight, as the principal components of expression have.
@@ -97,7 +98,8 @@ def seconds_of(function: Callable[[], Any]) -> float:
 
 
 def fitted(model: Any, dataset: Any, **options: Any) -> tuple[Any, float]:
-    """The fitted model and its seconds."""
+    """The fitted model and its seconds, with a pass over the training profiles of its own."""
+    dataset.learned.clear()
     config = TrainConfig(model=model.kind, **options)
     return model, seconds_of(lambda: model.fit(dataset, config))
 

@@ -97,21 +97,38 @@ def test_missing_values_are_counted(cohort: Cohort, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("keep", "message"),
     [
-        (["T0", "T1"], "None of the 4 landmarks is in"),
-        (["L0", "L1"], "External set other has none of the targets"),
+        (["T0", "T1"], "External set other has none of the 4 landmarks"),
+        (["L0", "L1"], "External set other has none of the 7 targets"),
     ],
 )
-def test_a_set_without_landmarks_or_targets_is_refused(
-    cohort: Cohort, tmp_path: Path, keep: list[str], message: str
+def test_a_set_without_landmarks_or_targets_is_refused_before_the_passes(
+    cohort: Cohort,
+    tmp_path: Path,
+    keep: list[str],
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("dgex.data.prepare.scan", None)
     with pytest.raises(DataError, match=message):
         prepared(cohort, tmp_path, cohort(n=9)[:, keep].copy())
     assert list(tmp_path.iterdir()) == []
 
 
-def test_one_profile_has_no_moments_of_its_own(cohort: Cohort, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"other is one profile.*--external-moments training"):
-        prepared(cohort, tmp_path, cohort(n=1))
+def test_a_set_without_a_value_of_any_target_is_refused(cohort: Cohort, tmp_path: Path) -> None:
+    other = cohort(n=9, seed=1)
+    other.X[:, 4:] = np.nan
+    with pytest.raises(DataError, match="External set other has no value of any target"):
+        prepared(cohort, tmp_path, other)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_one_profile_has_no_moments_of_its_own(
+    cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("dgex.data.prepare.scan", None)
+        with pytest.raises(DataError, match=r"other is one profile.*--external-moments training"):
+            prepared(cohort, tmp_path, cohort(n=1))
     dataset = prepared(cohort, tmp_path, cohort(n=1, seed=3), external_moments="training")
     assert dataset["other"].n == 1
     assert (dataset["other"].y_nt != 0).all()

@@ -13,7 +13,7 @@ from scipy import sparse, stats
 
 from dgex.data.dataset import Dataset
 from dgex.data.matrix import create_matrix
-from dgex.data.prepare import prepare
+from dgex.data.prepare import SMALL_SPREAD, prepare
 from dgex.errors import DataError, UsageError
 from dgex.files import read_toml
 
@@ -395,3 +395,22 @@ def test_groups_from_a_table_are_never_split(cohort: Cohort, tmp_path: Path) -> 
 def test_a_random_split_is_called_one(cohort: Cohort, tmp_path: Path) -> None:
     notes = prepare(cohort(), tmp_path / "a").notes
     assert any("at random" in note and "--group-by" in note for note in notes)
+
+
+def test_genes_that_hardly_vary_are_named(
+    cohort: Cohort, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    ordinary = prepare(cohort(), tmp_path / "ordinary", protocol="paper")
+    assert (ordinary.preprocessor.sd_g > SMALL_SPREAD).all()
+    assert "standard deviation below" not in " ".join(ordinary.notes) + caplog.text
+    made = cohort()
+    # The two smallest of every profile change places in one of them.
+    made.X[:, 5], made.X[:, 8] = 0.0, 0.02
+    made.X[3, 5], made.X[3, 8] = 0.02, 0.0
+    dataset = prepare(made, tmp_path / "flat", protocol="paper")
+    assert dataset.preprocessor.sd_g[5] == pytest.approx(np.std([0.02] + [0.0] * 39))
+    sentence = "2 genes have a standard deviation below 0.01 in the profiles learned from (T1, T4)"
+    assert [note for note in dataset.notes if note.startswith(sentence)]
+    assert [record.levelname for record in caplog.records if sentence in record.message] == [
+        "WARNING"
+    ]

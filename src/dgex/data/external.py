@@ -12,6 +12,7 @@ from dgex import progress
 from dgex.config import Orientation, PrepareConfig
 from dgex.data.dataset import RowFile, write_set_genes
 from dgex.data.formats.checks import matrix_ending
+from dgex.data.genes import align
 from dgex.data.incoming import Incoming
 from dgex.data.matrix import open_matrix
 from dgex.data.preprocess import Preprocessor
@@ -35,6 +36,59 @@ def orientation_of(source: str | Path | AnnData, config: PrepareConfig) -> Orien
         return None
     is_table = matrix_ending(Path(source)) in (".tsv", ".txt", ".csv", ".parquet")
     return config.orientation if is_table else None
+
+
+def check_external(
+    name: str,
+    source: str | Path | AnnData,
+    genes: pd.DataFrame,
+    n_landmarks: int,
+    config: PrepareConfig,
+) -> None:
+    """Refuse an external set that could never be scored: cheap, so that it comes first.
+
+    Parameters
+    ----------
+    name, source
+        Name of the set, and its profiles.
+    genes
+        Gene table of the landmarks, then the targets.
+    n_landmarks
+        How many of them are landmarks.
+    config
+        Options of ``prepare``.
+
+    Raises
+    ------
+    DataError
+        The set has none of the landmarks or none of the targets, or is one profile that would be
+        standardised by its own moments.
+
+    Examples
+    --------
+    >>> from anndata import AnnData
+    >>> from dgex.data.genes import gene_table
+    >>> genes = gene_table(pd.DataFrame(index=["TP53", "MYC"]))
+    >>> one = AnnData(pd.DataFrame([[7.5, 9.25]], ["GSM1"], ["MYC", "TP53"]))
+    >>> check_external("mine", one, genes, 1, PrepareConfig(external_moments="training"))
+    """
+    with open_matrix(source, orientation=orientation_of(source, config)) as matrix:
+        if matrix.shape[0] == 1 and config.external_moments == "own":
+            raise DataError(
+                f"External set {name} is one profile, which by its own moments is 0 everywhere. "
+                "Pass --external-moments training, or give more profiles."
+            )
+        present_g = align(genes, matrix.var, str(matrix.path)).present_g
+    if not present_g[:n_landmarks].any():
+        raise DataError(
+            f"External set {name} has none of the {n_landmarks} landmarks, so nothing can be "
+            "inferred for it. Leave it out, or check its gene identifiers."
+        )
+    if not present_g[n_landmarks:].any():
+        raise DataError(
+            f"External set {name} has none of the {len(genes) - n_landmarks} targets, so nothing "
+            "can be scored. Leave it out, or check its gene identifiers."
+        )
 
 
 def write_external(
@@ -67,15 +121,10 @@ def write_external(
     Raises
     ------
     DataError
-        The set has none of the landmarks or none of the targets, or a profile without values.
+        No target has a value, or a profile has none.
     """
     n_landmarks = preprocessor.n_landmarks
     with open_matrix(source, orientation=orientation_of(source, config)) as matrix:
-        if matrix.shape[0] == 1 and config.external_moments == "own":
-            raise DataError(
-                f"External set {name} is one profile, which by its own moments is 0 everywhere. "
-                "Pass --external-moments training, or give more profiles."
-            )
         incoming = Incoming(
             matrix,
             preprocessor,
@@ -85,7 +134,10 @@ def write_external(
         )
         present_l, present_t = incoming.present_l, incoming.present_g[n_landmarks:]
         if not present_t.any():
-            raise DataError(f"External set {name} has none of the targets, so nothing is scored.")
+            raise DataError(
+                f"External set {name} has no value of any target, so nothing can be scored. "
+                "Leave it out."
+            )
         n = matrix.shape[0]
         found = incoming.alignment
         note(

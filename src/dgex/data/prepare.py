@@ -16,10 +16,11 @@ from dgex.data.choose import choose_genes, refuse_constant, without_constant
 from dgex.data.compendium import Compendium
 from dgex.data.dataset import Dataset, write_index, write_set_genes
 from dgex.data.duplicates import near_duplicates
-from dgex.data.external import orientation_of, write_external
+from dgex.data.external import check_external, orientation_of, write_external
 from dgex.data.formats.reader import Matrix
 from dgex.data.genes import Alignment
 from dgex.data.matrix import open_matrix
+from dgex.data.normalise import Moments
 from dgex.data.preprocess import Preprocessor
 from dgex.data.record import Record, note_simulated
 from dgex.data.samples import assign_splits, sample_table, split_profiles
@@ -31,6 +32,12 @@ from dgex.provenance import write_run
 
 if TYPE_CHECKING:
     from anndata import AnnData
+
+SMALL_SPREAD = 0.01
+"""Standard deviation, log2 expression, below which a gene's z-scores mean little.
+
+No platform is that precise: it is 0.7 % of the expression, and a doubling is a z-score above 90.
+"""
 
 
 def prepare(
@@ -102,7 +109,7 @@ def prepare(
             )
         return prepare_arrays(Path(expression), out, landmarks, targets, config)
     _check_options(config, [expression, *external.values()])
-    _check_external(external)
+    _check_names(external)
     record = Record()
     with open_matrix(expression, orientation=orientation_of(expression, config)) as matrix:
         obs = sample_table(matrix, config)
@@ -112,6 +119,8 @@ def prepare(
         record.note(f"{matrix.path}: {n} profiles, {g} genes or probe sets ({matrix.format}).")
         note_simulated(obs, matrix.path, record.note)
         genes, alignment, n_landmarks = choose_genes(matrix, landmarks, targets, config, record)
+        for name, source in external.items():
+            check_external(name, source, genes, n_landmarks, config)
         found = scan(matrix)
         genes, alignment, n_landmarks = refuse_constant(
             genes, alignment, n_landmarks, found, config, record
@@ -144,6 +153,7 @@ def prepare(
                 compendium = Compendium(matrix, alignment, kept_n, learned_n, transform, folder)
                 reference_g = compendium.rank(fill_g)
                 moments = compendium.moments(reference_g)
+            _warn_of_small_spread(genes, moments, record)
             folders = {name: folder / "sets" / name for name in SPLITS}
             correlation_ll = compendium.write_sets(
                 folders, split_n, reference_g, moments.mean_g, moments.sd_g, n_landmarks
@@ -188,7 +198,7 @@ def _check_options(config: PrepareConfig, sources: list[str | Path | AnnData]) -
         )
 
 
-def _check_external(external: Mapping[str, Any]) -> None:
+def _check_names(external: Mapping[str, Any]) -> None:
     for name, source in external.items():
         if name in SPLITS or not name.replace("-", "").replace("_", "").isalnum():
             raise UsageError(
@@ -200,6 +210,16 @@ def _check_external(external: Mapping[str, Any]) -> None:
                 raise UsageError(f"--external {name}: {source}: no such file.")
             if Path(source).is_dir():
                 raise UsageError(f"--external {name}: {source} is a folder, not a matrix file.")
+
+
+def _warn_of_small_spread(genes: pd.DataFrame, moments: Moments, record: Record) -> None:
+    small = genes.index[moments.sd_g < SMALL_SPREAD]
+    if len(small):
+        record.warn(
+            f"{len(small)} genes have a standard deviation below {SMALL_SPREAD:g} in the profiles "
+            f"learned from ({name_list(small)}): where one of them does vary, its z-scores and "
+            "errors are enormous. Leave them out of the gene lists if means over genes matter."
+        )
 
 
 def _without_duplicates(

@@ -60,6 +60,11 @@ class Record:
         log.info("%s", sentence)
         self.notes.append(sentence)
 
+    def warn(self, sentence: str) -> None:
+        """Warn of something now and keep it."""
+        log.warning("%s", sentence)
+        self.notes.append(sentence)
+
     def drop(self, what: str, names: Iterable[Any], reason: str) -> None:
         """Keep the names of what was dropped."""
         self.dropped += [(what, str(name), reason) for name in names]
