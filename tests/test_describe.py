@@ -57,3 +57,18 @@ def test_what_is_none_of_them(work):
     (work / "data" / "dataset.json").unlink()
     with pytest.raises(DataError, match="cut off"):
         describe(work / "data")
+
+
+def test_an_evaluation_whose_summary_was_cut_off(work):
+    summary = work / "scores" / "summary.tsv"
+    whole = summary.read_bytes()
+    head, first, second = whole.splitlines(keepends=True)
+    for left in (head, head + first, head + first[: len(first) // 2], head + first + second[:20]):
+        summary.write_bytes(left)
+        with pytest.raises(DataError, match=r"summary\.tsv .*Evaluate again"):
+            describe(work / "scores")
+    summary.write_bytes(head + first)
+    with pytest.raises(DataError, match="has no scores of ridge on test: it was cut off"):
+        describe(work / "scores")
+    summary.write_bytes(whole)
+    assert dict(describe(work / "scores"))["sets"] == "validation, test"

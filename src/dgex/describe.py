@@ -119,9 +119,22 @@ def _describe_model(path: Path) -> Lines:
 
 
 def _describe_evaluation(path: Path) -> Lines:
-    from dgex.evaluation.evaluate import Evaluation
+    from dgex.evaluation.evaluate import SUMMARY_FILE, Evaluation
 
-    info = Evaluation.load(path).info
+    evaluation = Evaluation.load(path)
+    info = evaluation.info
+    scored = set(zip(evaluation.summary["model"], evaluation.summary["set"], strict=True))
+    absent = [
+        f"{model} on {one}"
+        for one in info["sets"]
+        for model in info["models"]
+        if (model, one) not in scored
+    ]
+    if absent:
+        raise DataError(
+            f"{path / SUMMARY_FILE} has no scores of {name_list(absent)}: it was cut off. "
+            "Evaluate again."
+        )
     return [
         ("Evaluation", str(path)),
         ("Dataset", f"{info['dataset']} ({info['protocol']} protocol)"),
