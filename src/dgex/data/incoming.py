@@ -18,7 +18,7 @@ from dgex.errors import DataError, name_list
 
 log = logging.getLogger("dgex")
 
-MOST_ROWS = 512
+MOST_ROWS = 256
 """Profiles of a block at most: enough for fast matrix products, few enough for wide outputs."""
 
 FAR_FROM_TRAINING = 4.0
