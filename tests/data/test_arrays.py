@@ -62,6 +62,48 @@ def test_every_set_is_copied(made, tmp_path, monkeypatch, whole):
     assert not dataset.preprocessor.knows_expression
 
 
+def test_what_is_not_standardised_is_told(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(arrays, "_BLOCK_BYTES", 8 * 12 * 7)  # seven profiles a block
+    rng = np.random.default_rng(3)
+    z_ng = rng.normal(size=(300, 12))
+    z_ng = (z_ng - z_ng.mean(axis=0)) / z_ng.std(axis=0)
+    folder = tmp_path / "arrays"
+    folder.mkdir()
+
+    def warnings_of(x_ng, name):
+        for split in ("tr", "va", "te"):
+            np.save(folder / f"bgedv2_X_{split}_float64.npy", x_ng[:, :5])
+            np.save(folder / f"bgedv2_Y_{split}_float64.npy", x_ng[:, 5:])
+        caplog.clear()
+        dataset = dgex.prepare(folder, tmp_path / name, protocol="paper")
+        told = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+        assert set(told) <= set(dataset.notes)
+        return told
+
+    assert warnings_of(z_ng, "good") == []
+    # What is left of standardised profiles when some are taken away.
+    assert warnings_of(z_ng[:240], "part") == []
+    (told,) = warnings_of(8 + 3 * z_ng, "raw")
+    assert "12 of 12 genes of" in told
+    assert "means are 8 to 8, their standard deviations 3 to 3" in told
+    some_ng = z_ng.copy()
+    some_ng[:, 1], some_ng[:, 6], some_ng[:, 9] = z_ng[:, 1] - 2, 0.1 * z_ng[:, 6], 0.0
+    constant, other = warnings_of(some_ng, "some")
+    assert "1 genes of" in constant
+    assert constant.endswith("have one value in all training profiles (t0005).")
+    assert "2 of 12 genes of" in other
+    assert "(l0002, t0002)" in other
+    assert "means are -2 to 0, their standard deviations 0.1 to 1." in other
+
+
+def test_the_protocol_is_told_where_it_is_not_the_one_asked_for(made, tmp_path, caplog):
+    dgex.prepare(made[0], tmp_path / "strict")
+    assert "the Dataset is of protocol paper, not strict. Pass --protocol paper" in caplog.text
+    caplog.clear()
+    assert dgex.prepare(made[0], tmp_path / "paper", protocol="paper").protocol == "paper"
+    assert "not strict" not in caplog.text
+
+
 def test_one_half_without_external_sets(made, tmp_path):
     folder, _, y = made
     for path in {*folder.glob("1000G*"), *folder.glob("GTEx*"), *folder.glob("*_0-4_*")}:
@@ -76,8 +118,8 @@ def test_names_from_the_maps_of_the_original(data_dir, tmp_path):
     folder = tmp_path / "arrays"
     folder.mkdir()
     for name in ("tr", "va", "te"):
-        np.save(folder / f"bgedv2_X_{name}_float64.npy", np.zeros((2, 943)))
-        np.save(folder / f"bgedv2_Y_{name}_float64.npy", np.zeros((2, 9520)))
+        np.save(folder / f"bgedv2_X_{name}_float64.npy", np.eye(2, 943))
+        np.save(folder / f"bgedv2_Y_{name}_float64.npy", np.eye(2, 9520))
     maps = data_dir / "dgex-layout"
     genes = {"landmarks": maps / "map_lm.txt", "targets": maps / "map_tg.txt"}
     dataset = dgex.prepare(folder, tmp_path / "data", **genes)
@@ -189,7 +231,22 @@ def rename(folder, old, new):
         ),
         (
             lambda f: np.save(f / "1000G_X_float64.npy", np.full((9, 5), np.nan)),
-            "values that are not finite numbers .profile 0",
+            r"values that are not finite numbers up to 1e\+36 \(profile 0\)",
+        ),
+        (
+            lambda f: np.save(f / "bgedv2_X_tr_float64.npy", np.full((40, 5), 1e300)),
+            r"bgedv2_X_tr_float64\.npy has values that are not finite numbers up to 1e\+36",
+        ),
+        (
+            lambda f: np.save(f / "bgedv2_X_tr_float64.npy", np.zeros((40, 5))),
+            "Every landmark of .*arrays has one value in all training profiles",
+        ),
+        (
+            lambda f: (
+                np.save(f / "bgedv2_Y_tr_0-4_float64.npy", np.full((40, 4), 1.1)),
+                np.save(f / "bgedv2_Y_tr_4-7_float64.npy", np.full((40, 3), -0.3)),
+            ),
+            "Every target of .*arrays has one value in all training profiles",
         ),
     ],
 )

@@ -8,6 +8,7 @@ Source: the README of D-GEX, section Preprocess.
 from __future__ import annotations
 
 import dataclasses
+import logging
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,13 +21,16 @@ from dgex import progress
 from dgex.config import PrepareConfig
 from dgex.data.dataset import Dataset, RowFile, write_index, write_set_genes
 from dgex.data.genes import gene_table, read_genes
-from dgex.data.normalise import SD_OFFSET
+from dgex.data.normalise import SD_OFFSET, Moments
 from dgex.data.preprocess import Preprocessor
 from dgex.data.record import Record
+from dgex.data.scan import GREATEST
 from dgex.data.split import SPLITS
 from dgex.errors import DataError, UsageError, name_list
 from dgex.files import whole_directory
 from dgex.provenance import write_run
+
+log = logging.getLogger("dgex")
 
 Genes = str | Path | Sequence[str] | None
 
@@ -42,6 +46,9 @@ _OPTIONS = {"protocol", "overwrite"}
 # With it, standardising leaves z-scores as they are.
 _IDENTITY_SD = 1.0 - SD_OFFSET
 _BLOCK_BYTES = 64 * 2**20
+# A part of standardised profiles, as the training profiles are, has moments a little off 0 and 1.
+_MEAN_WITHIN = 0.5
+_SD_WITHIN = (0.5, 2.0)
 
 
 @dataclass(frozen=True)
@@ -101,7 +108,8 @@ def prepare_arrays(
     Raises
     ------
     DataError
-        A file is missing, is not an npy file of float64 numbers, or does not fit the others.
+        A file is missing, is not an npy file of float64 numbers, or does not fit the others; or
+        all landmarks or all targets are constant.
     UsageError
         An option is of no use here.
 
@@ -111,7 +119,7 @@ def prepare_arrays(
     >>> folder = Path(tempfile.mkdtemp())
     >>> for name in ("tr", "va", "te"):
     ...     np.save(folder / f"bgedv2_X_{name}_float64.npy", np.eye(3))
-    ...     np.save(folder / f"bgedv2_Y_{name}_0-2_float64.npy", np.ones((3, 2)))
+    ...     np.save(folder / f"bgedv2_Y_{name}_0-2_float64.npy", np.eye(3)[:, :2])
     >>> dataset = prepare_arrays(folder, folder / "data", None, None, PrepareConfig())
     >>> dataset.protocol, list(dataset.targets.index)
     ('paper', ['t0001', 't0002'])
@@ -127,13 +135,21 @@ def prepare_arrays(
         f"{folder}: standardised arrays of D-GEX, {n_landmarks} landmarks and {n_targets} targets, "
         "under protocol paper; their quantile reference and moments are not known."
     )
+    if config.protocol == "strict":
+        _warn(
+            record,
+            f"{folder} was split at random and standardised over all profiles, so the Dataset is "
+            "of protocol paper, not strict. Pass --protocol paper where that is meant.",
+        )
     with whole_directory(out, overwrite=config.overwrite) as partial:
-        correlation_ll = np.eye(n_landmarks, dtype=np.float32)
         for name, one in sets.items():
-            products_ll = _write_set(name, one, partial / "sets" / name)
-            if name == "train":
-                correlation_ll = products_ll
+            moments = Moments(n_landmarks + n_targets) if name == "train" else None
+            products_ll = _write_set(name, one, partial / "sets" / name, moments)
             record.note(f"{name}: {len(one.x_nl)} profiles.")
+            if moments is not None:
+                correlation_ll = products_ll
+                genes = landmark_table.index.append(target_table.index)
+                _check_moments(folder, moments, genes, n_landmarks, record)
         preprocessor = Preprocessor(
             landmark_table,
             target_table,
@@ -143,11 +159,11 @@ def prepare_arrays(
             correlation_ll=correlation_ll,
         )
         preprocessor.save(partial / "preprocessing")
-        genes = pd.DataFrame(
+        set_genes = pd.DataFrame(
             {"present": True, "mean": 0.0, "sd": _IDENTITY_SD}, index=preprocessor.genes.index
         )
         for name in sets:
-            write_set_genes(partial / "sets" / name, genes)
+            write_set_genes(partial / "sets" / name, set_genes)
         record.save(partial / "dropped.tsv")
         inputs: dict[str, object] = {"landmarks": landmarks, "targets": targets}
         for one in sets.values():
@@ -279,8 +295,47 @@ def _named(source: Genes, role: str, letter: str, start: int, n: int, path: Path
     return table
 
 
-def _write_set(name: str, one: _Set, folder: Path) -> np.ndarray:
-    """Copy a set to float32 files; returns the correlation of its landmarks, (l, l)."""
+def _warn(record: Record, sentence: str) -> None:
+    log.warning("%s", sentence)
+    record.notes.append(sentence)
+
+
+def _check_moments(
+    folder: Path, moments: Moments, genes: pd.Index, n_landmarks: int, record: Record
+) -> None:
+    """Warn of genes that are no z-scores; refuse landmarks or targets that are all constant."""
+    mean_g, sd_g, constant_g = moments.mean_g, moments.sd_g, moments.constant_g
+    for role, part in (("landmark", slice(n_landmarks)), ("target", slice(n_landmarks, None))):
+        if constant_g[part].all():
+            raise DataError(
+                f"Every {role} of {folder} has one value in all training profiles, so nothing can "
+                "be learned. Take the arrays that the original wrote."
+            )
+    if constant_g.any():
+        _warn(
+            record,
+            f"{constant_g.sum()} genes of {folder} have one value in all training profiles "
+            f"({name_list(genes[constant_g])}).",
+        )
+    least, most = _SD_WITHIN
+    off_g = (np.abs(mean_g) > _MEAN_WITHIN) | (~constant_g & ((sd_g < least) | (sd_g > most)))
+    if off_g.any():
+        mean_o, sd_o = np.round(mean_g[off_g], 2) + 0.0, np.round(sd_g[off_g], 2)
+        _warn(
+            record,
+            f"{off_g.sum()} of {len(genes)} genes of {folder} are not standardised "
+            f"({name_list(genes[off_g])}): over the training profiles their means are "
+            f"{mean_o.min():g} to {mean_o.max():g}, their standard deviations "
+            f"{sd_o.min():g} to {sd_o.max():g}. Models learn them as they are; where that is "
+            "not meant, take the arrays that the original wrote.",
+        )
+
+
+def _write_set(name: str, one: _Set, folder: Path, moments: Moments | None) -> np.ndarray:
+    """Copy a set to float32 files; returns the correlation of its landmarks, (l, l).
+
+    `moments` takes its landmarks and targets.
+    """
     folder.mkdir(parents=True)
     n, n_landmarks = one.x_nl.shape
     block_rows = max(1, _BLOCK_BYTES // (8 * (n_landmarks + one.n_targets)))
@@ -293,7 +348,10 @@ def _write_set(name: str, one: _Set, folder: Path) -> np.ndarray:
             rows = slice(start, min(start + block_rows, n))
             x_bl = _numbers(one.x_path, one.x_nl, rows)
             x_file.write(x_bl)
-            y_file.write(np.hstack([_numbers(part.path, part.array, rows) for part in one.parts]))
+            y_bt = np.hstack([_numbers(part.path, part.array, rows) for part in one.parts])
+            y_file.write(y_bt)
+            if moments is not None:
+                moments.add(np.hstack([x_bl, y_bt]))
             sum_l += x_bl.sum(axis=0)
             products_ll += x_bl.T @ x_bl
             progress.report(f"copying {name}", rows.stop, n)
@@ -306,10 +364,11 @@ def _write_set(name: str, one: _Set, folder: Path) -> np.ndarray:
 
 def _numbers(path: Path, array: np.ndarray, rows: slice) -> np.ndarray:
     block = np.array(array[rows])
-    wrong_b = ~np.isfinite(block).all(axis=1)
-    if wrong_b.any():
+    # Also false where a value is missing.
+    right_b = (np.abs(block) <= GREATEST).all(axis=1)
+    if not right_b.all():
         raise DataError(
-            f"{path} has values that are not finite numbers (profile "
-            f"{rows.start + int(np.argmax(wrong_b))}). The arrays of D-GEX have none."
+            f"{path} has values that are not finite numbers up to {GREATEST:g} (profile "
+            f"{rows.start + int(np.argmin(right_b))}). The arrays of D-GEX have none."
         )
     return block
