@@ -6,6 +6,7 @@ import errno
 import hashlib
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,9 +20,12 @@ from dgex import files
 from dgex.errors import DataError, UsageError
 from dgex.files import (
     disk_errors,
+    free_bytes,
     partial_path,
     read_toml,
     refuse_existing,
+    refuse_folder,
+    refuse_unwritable,
     sha256_of,
     whole_directory,
     whole_file,
@@ -274,6 +278,28 @@ def test_a_read_only_file_system_is_named(tmp_path: Path) -> None:
 def test_a_name_too_long_is_one_line(tmp_path: Path, maker: object) -> None:
     with pytest.raises(DataError, match="too long"), maker(tmp_path / ("n" * 300)):  # type: ignore[operator]
         pytest.fail("must not come here")
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a folder without new files")
+@pytest.mark.parametrize("maker", [whole_file, whole_directory])
+def test_a_folder_that_takes_no_new_file_is_one_line(maker: object) -> None:
+    for path in ("/proc/x", "/proc/new/deep/x"):
+        with pytest.raises(DataError, match=f"{path} cannot be made.*another place") as caught:
+            refuse_unwritable(Path(path))
+        assert "\n" not in str(caught.value)
+        with pytest.raises(DataError, match=f"{path} cannot be made"), maker(Path(path)):  # type: ignore[operator]
+            pytest.fail("must not come here")
+
+
+def test_a_check_of_the_place_leaves_nothing(tmp_path: Path) -> None:
+    refuse_unwritable(tmp_path / "new" / "deep" / "a")
+    refuse_folder(tmp_path / "a")
+    with pytest.raises(UsageError, match="is a folder; a file cannot"):
+        refuse_folder(tmp_path)
+    assert free_bytes(tmp_path / "new" / "a") == pytest.approx(
+        shutil.disk_usage(tmp_path).free, abs=10 * 2**30
+    )
+    assert names(tmp_path) == []
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")

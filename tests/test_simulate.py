@@ -260,6 +260,88 @@ def test_a_gene_without_any_value_is_refused(tmp_path: Path) -> None:
         simulate(tmp_path / "out.gctx", compendium=tmp_path / "x.h5ad", profiles=3)
 
 
+def small(path: Path, x_ng: np.ndarray) -> Path:
+    table = pd.DataFrame(x_ng)
+    obs = pd.DataFrame(index=[f"s{i}" for i in table.index])
+    with create_matrix(path, obs, pd.DataFrame(index=[f"g{i}" for i in table.columns])) as out:
+        out.write(x_ng)
+    return path
+
+
+def test_a_compendium_of_too_little_is_refused(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    x_ng = rng.normal(8, 1, (30, 40))
+    sparse_ng = x_ng.copy()
+    sparse_ng[4, 19:] = 0
+    for wrong_ng, message in (
+        (x_ng[:, :19], r"30 profiles of .* fewer than 20 genes that are not zero \(s0, s1"),
+        (sparse_ng, r"1 profiles of .* fewer than 20 genes that are not zero \(s4\)"),
+        (0 * x_ng, "The 30 profiles of .* are all the same"),
+        (np.repeat(x_ng[:1], 30, axis=0), "The 30 profiles of .* are all the same"),
+        (x_ng[:1], "The 1 profiles of .* are all the same"),
+    ):
+        path = small(tmp_path / "few.gctx", wrong_ng)
+        with pytest.raises(DataError, match=message):
+            simulate(tmp_path / "out.gctx", compendium=path, profiles=3)
+        path.unlink()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("zeros", [0, 400])
+def test_few_genes_have_exactly_the_planted_duplicates(tmp_path: Path, zeros: int) -> None:
+    x_ng = np.random.default_rng(0).normal(8, 0.1, (30, 20 + zeros))
+    x_ng[:, 20:] = 0
+    path = small(tmp_path / "few.gctx", x_ng)
+    out = simulate(tmp_path / "out.gctx", compendium=path, profiles=2000)
+    planted = pd.read_csv(tmp_path / "out.gctx.duplicates.tsv", sep="\t")
+    with open_matrix(out) as matrix:
+        found = near_duplicates(matrix, 1.0)["row"]
+        assert matrix.obs.index[found].tolist() == planted["later"].tolist()
+
+
+def test_what_the_disk_cannot_hold_is_refused_at_once(tmp_path: Path) -> None:
+    real(tmp_path / "real.gctx", "log2")
+    for options, g in (
+        ({"like": "geo"}, "22268"),
+        ({"like": "1000g"}, "23722"),
+        ({"compendium": tmp_path / "real.gctx"}, "400"),
+    ):
+        ending = "txt" if options.get("like") == "1000g" else "gctx"
+        message = f"99999999999999 profiles of {g} genes need [0-9,.]+ GB, .* has [0-9,.]+ GB free"
+        with pytest.raises(DataError, match=message):
+            simulate(tmp_path / f"out.{ending}", profiles=99_999_999_999_999, **options)
+    assert [path.name for path in tmp_path.iterdir()] == ["real.gctx"]
+
+
+def test_the_list_of_a_file_that_is_replaced_goes_with_it(tmp_path: Path) -> None:
+    out, listed = tmp_path / "x.gctx", tmp_path / "x.gctx.duplicates.tsv"
+    simulate(out, profiles=9)
+    assert listed.is_file()
+    out.unlink()
+    with pytest.raises(UsageError, match=r"x\.gctx\.run\.toml exists already"):
+        simulate(out, profiles=3, like="l1000")
+    simulate(out, profiles=3, like="l1000", overwrite=True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["x.gctx", "x.gctx.run.toml"]
+    listed.write_text("mine")
+    with pytest.raises(UsageError, match="exists already"):
+        simulate(tmp_path / "x.gctx", profiles=3, like="gtex")
+    assert listed.read_text() == "mine"
+
+
+@pytest.mark.parametrize("ending", ["", ".run.toml", ".duplicates.tsv"])
+def test_a_folder_in_the_place_of_a_file_is_refused_first(tmp_path: Path, ending: str) -> None:
+    (tmp_path / f"x.gctx{ending}").mkdir()
+    with pytest.raises(UsageError, match=f"x.gctx{ending} is a folder"):
+        simulate(tmp_path / "x.gctx", profiles=3, overwrite=True)
+    assert [path.name for path in tmp_path.iterdir()] == [f"x.gctx{ending}"]
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a folder without new files")
+def test_a_place_that_takes_no_file_is_one_line() -> None:
+    with pytest.raises(DataError, match=r"/proc/x\.gctx cannot be made"):
+        simulate("/proc/x.gctx", profiles=3)
+
+
 def test_the_verb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     options = ["simulate", "--like", "l1000", "--profiles", "5", "--seed", "3", "--out", "x.gctx"]

@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 import sys
+import tempfile
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -97,6 +98,53 @@ def _holds(path: Path, source: Path) -> bool:
     return source.exists() and source.resolve().is_relative_to(path.resolve())
 
 
+def refuse_folder(path: Path) -> None:
+    """Raise UsageError where `path`, the name of a file to write, is a folder."""
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder; a file cannot take its place. Choose another --out.")
+
+
+def refuse_unwritable(path: Path) -> None:
+    """Raise DataError where nothing can be made at `path`, before work that would be lost.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> refuse_unwritable(Path(tempfile.mkdtemp()) / "new" / "profiles.gctx")
+    """
+    with _making(path), tempfile.TemporaryFile(dir=_existing_folder(path)):
+        return
+
+
+def free_bytes(path: Path) -> int:
+    """Free bytes of the disk that `path` lies on, or would lie on.
+
+    Examples
+    --------
+    >>> free_bytes(Path("no-such-folder/profiles.gctx")) > 0
+    True
+    """
+    with _making(path):
+        return shutil.disk_usage(_existing_folder(path)).free
+
+
+def _existing_folder(path: Path) -> Path:
+    return next(parent for parent in path.absolute().parents if parent.exists())
+
+
+@contextlib.contextmanager
+def _making(path: Path) -> Iterator[None]:
+    """Turn every error of the system while a file or folder is begun into a DataError."""
+    try:
+        with disk_errors(path):
+            yield
+    except OSError as error:
+        raise DataError(
+            f"{path} cannot be made: its folder takes no new file ({error.strerror}). Choose "
+            "another place."
+        ) from error
+
+
 @contextlib.contextmanager
 def _only_writer(path: Path) -> Iterator[None]:
     """Refuse to write what another process is writing: both would write the same partial file."""
@@ -129,22 +177,22 @@ def whole_file(path: Path, *, overwrite: bool = True, keep_partial: bool = False
     UsageError
         `path` exists and `overwrite` is false, it is a folder, or another process writes it.
     DataError
-        The disk is full, or the folder may not be written.
+        The disk is full, or the folder takes no new file.
     """
     path = Path(path)
     refuse_existing(path, overwrite)
-    if path.is_dir():
-        raise UsageError(f"{path} is a folder; a file cannot take its place. Choose another --out.")
+    refuse_folder(path)
     partial = partial_path(path)
-    with disk_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with _only_writer(path):
-            try:
-                yield partial
-                os.replace(partial, path)
-            finally:
-                if not keep_partial:
-                    partial.unlink(missing_ok=True)
+    with disk_errors(path), contextlib.ExitStack() as stack:
+        with _making(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(_only_writer(path))
+        try:
+            yield partial
+            os.replace(partial, path)
+        finally:
+            if not keep_partial:
+                partial.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -162,25 +210,26 @@ def whole_directory(
         `path` exists and `overwrite` is false, it is a file or a folder that dgex did not make,
         or another process writes it.
     DataError
-        The disk is full, or the folder may not be written.
+        The disk is full, or the folder takes no new file.
     """
     path = Path(path)
     refuse_existing(path, overwrite)
     if path.is_file():
         raise UsageError(f"{path} is a file; a folder cannot take its place. Choose another --out.")
     partial = partial_path(path)
-    with disk_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with _only_writer(path):
+    with disk_errors(path), contextlib.ExitStack() as stack:
+        with _making(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(_only_writer(path))
             if not keep_partial:
                 shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir(exist_ok=True)
-            try:
-                yield partial
-                _swap_in(partial, path)
-            finally:
-                if not keep_partial:
-                    shutil.rmtree(partial, ignore_errors=True)
+        try:
+            yield partial
+            _swap_in(partial, path)
+        finally:
+            if not keep_partial:
+                shutil.rmtree(partial, ignore_errors=True)
 
 
 def _swap_in(partial: Path, path: Path) -> None:

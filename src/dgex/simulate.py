@@ -21,9 +21,9 @@ from dgex.data.matrix import create_matrix, open_matrix
 from dgex.data.record import SIMULATED_ID
 from dgex.data.scan import LINEAR_ABOVE
 from dgex.errors import DataError, UsageError, name_list
-from dgex.files import refuse_existing, whole_file
+from dgex.files import free_bytes, refuse_existing, refuse_folder, refuse_unwritable, whole_file
 from dgex.provenance import write_run
-from dgex.universe import InventedProfiles, map_lines
+from dgex.universe import N_COLUMNS, InventedProfiles, map_lines
 
 N_PROFILES = {"geo": 129_158, "gtex": 2_921, "1000g": 462, "l1000": 1_328_098}
 N_DUPLICATES = 18_149
@@ -38,6 +38,7 @@ _TAKEN_AT_ONCE = 32
 _MIXED = 3
 _REAL_NOISE = 0.15
 _REAL_DISTANCE = 4.0
+_LEAST_GENES = 20
 _BLOCK_VALUES = 2**21
 _TEXT_VALUES = 2**20
 
@@ -95,7 +96,7 @@ def simulate(
     UsageError
         The request is wrong, or `out` exists.
     DataError
-        The compendium cannot be used, or the disk is full.
+        The compendium cannot be used, or the disk has no room.
 
     Examples
     --------
@@ -111,15 +112,19 @@ def simulate(
     _check_options(out, n, compendium, maps, config)
     run_file = out.with_name(out.name + ".run.toml")
     list_file = out.with_name(out.name + ".duplicates.tsv")
-    written = [out, run_file, *([list_file] if config.like == "geo" else [])]
     map_files = [] if maps is None else [Path(maps) / name for name in ("map_lm.txt", "map_tg.txt")]
-    for path in [*written, *map_files]:
+    lists = [] if config.like == "1000g" else [list_file]
+    for path in [out, run_file, *lists, *map_files]:
         refuse_existing(path, config.overwrite, [compendium])
-    source: Profiles = (
-        InventedProfiles(config.like, n, config.seed)
-        if compendium is None
-        else MixedProfiles(Path(compendium), config)
-    )
+        refuse_folder(path)
+    refuse_unwritable(out)
+    source: Profiles
+    if compendium is None:
+        _check_room(out, n, N_COLUMNS[config.like])
+        source = InventedProfiles(config.like, n, config.seed)
+    else:
+        source = MixedProfiles(Path(compendium), config)
+        _check_room(out, n, len(source.var))
     obs = pd.DataFrame(
         {"study": source.studies(n), "simulated": f"dgex simulate seed {config.seed}"},
         index=[f"{SIMULATED_ID}{config.like}-{row + 1:07d}" for row in range(n)],
@@ -133,7 +138,10 @@ def simulate(
     else:
         planted = Planted(n, source.block_rows, config.seed) if config.like == "geo" else None
         _write_gctx(out, obs, source, planted, config)
-        if planted is not None:
+        if planted is None:
+            # One that is there lists the duplicates of the file that was replaced.
+            list_file.unlink(missing_ok=True)
+        else:
             with whole_file(list_file, overwrite=config.overwrite) as partial:
                 planted.table(obs.index).to_csv(partial, sep="\t", index=False)
     write_run(run_file, "simulate", config, {"compendium": compendium}, {"profiles": n})
@@ -161,6 +169,15 @@ def _check_options(
         )
 
 
+def _check_room(out: Path, n: int, n_genes: int) -> None:
+    needed, free = n * n_genes * np.dtype(np.float32).itemsize, free_bytes(out)
+    if needed > free:
+        raise DataError(
+            f"{n} profiles of {n_genes} genes need {needed / 1e9:,.1f} GB, and the disk of {out} "
+            f"has {free / 1e9:,.1f} GB free. Give fewer --profiles, or choose another --out."
+        )
+
+
 class MixedProfiles:
     """Random mixtures of three real profiles each, plus noise.
 
@@ -170,7 +187,8 @@ class MixedProfiles:
     Raises
     ------
     DataError
-        A gene has no value in any of those profiles.
+        A gene has no value in any of those profiles, they are all the same, or one has too few
+        values other than zero.
     """
 
     def __init__(self, path: Path, config: SimulateConfig) -> None:
@@ -184,7 +202,7 @@ class MixedProfiles:
                     for start in range(0, len(rows), _TAKEN_AT_ONCE)
                 ]
             )
-            self.var = matrix.var
+            self.var, ids = matrix.var, matrix.obs.index[rows]
         missing_rg = np.isnan(self._x_rg)
         never = self.var.index[missing_rg.all(axis=0)]
         if len(never):
@@ -200,8 +218,22 @@ class MixedProfiles:
             self._x_rg[:, column_g] = np.where(
                 missing_rg[:, column_g], mean_g, self._x_rg[:, column_g]
             )
-        # Also of few genes, no two mixtures may be near-duplicates by chance.
-        self._noise = np.float32(max(_REAL_NOISE, _REAL_DISTANCE / np.sqrt(2 * g)))
+        if (self._x_rg == self._x_rg[0]).all():
+            raise DataError(
+                f"The {len(rows)} profiles of {path} that are mixed are all the same, so there is "
+                "nothing to mix. Give a compendium of different profiles."
+            )
+        # As zeros stay zeros, these are all that part one mixture from another.
+        n_values_r = np.count_nonzero(self._x_rg, axis=1)
+        few = ids[n_values_r < _LEAST_GENES]
+        if len(few):
+            raise DataError(
+                f"{len(few)} profiles of {path} have fewer than {_LEAST_GENES} genes that are not "
+                f"zero ({name_list(few)}): mixtures of them would be near-duplicates by chance. "
+                "Remove them, or give a compendium of more genes."
+            )
+        # No two mixtures may be near-duplicates by chance.
+        self._noise = np.float32(max(_REAL_NOISE, _REAL_DISTANCE / np.sqrt(2 * n_values_r.min())))
         self._linear = config.like in ("gtex", "1000g")
         self._key = [config.seed, 5]
         self.block_rows = max(1, _BLOCK_VALUES // g)

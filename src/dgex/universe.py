@@ -19,6 +19,8 @@ N_TARGETS = 9_520
 N_SHARED = 445
 """Targets that share a gene with a landmark, through other probe sets."""
 N_L1000 = 978
+N_COLUMNS = {"geo": N_PROBES, "gtex": N_GENES, "1000g": 23_722, "l1000": N_L1000}
+"""Genes or probe sets of each of D-GEX's inputs."""
 
 _SEED = 20160615
 _MOST_PROBES = 13
@@ -27,7 +29,6 @@ _N_TISSUES = 32
 _N_FIRST = 64
 _N_SECOND = 64
 _STUDY_PROFILES = 60
-_GENES_1000G = 23_722
 _BLOCK_VALUES = 2**21
 _SATURATION = 14.5
 
@@ -188,7 +189,8 @@ class InventedProfiles:
         else:
             gene_g = np.arange(N_GENES)
             if like == "1000g":
-                others = rng.choice(N_GENES - _N_MAPPED, _GENES_1000G - _N_MAPPED, replace=False)
+                n_others = N_COLUMNS["1000g"] - _N_MAPPED
+                others = rng.choice(N_GENES - _N_MAPPED, n_others, replace=False)
                 gene_g = np.append(gene_g[:_N_MAPPED], _N_MAPPED + others)
             gene_g = rng.permutation(gene_g)
             self.var = invented.genes.iloc[gene_g].set_index("ensembl")

@@ -202,6 +202,10 @@ def change(path, index, ids):
             r"the intercept \(offset\) as a row; .* Transpose it",
         ),
         (lambda p: change(p, "/0/META/COL/id", ["c", *["g"] * 6]), "g"),
+        (
+            lambda p: change(p, "/0/META/COL/id", ["GSM1", *LANDMARKS]),
+            "its first column, GSM1, is not called an intercept, .* name it intercept",
+        ),
     ],
 )
 def test_what_is_no_matrix_of_weights(tmp_path, damage, message):
@@ -210,6 +214,24 @@ def test_what_is_no_matrix_of_weights(tmp_path, damage, message):
     with pytest.raises(DataError, match=message):
         import_cmap(tmp_path / "w.gctx", tmp_path / "cmap")
     assert [path.name for path in tmp_path.iterdir()] == ["w.gctx"]
+
+
+@pytest.mark.parametrize("name", ["OFFSET", "intercept", "(Intercept)"])
+def test_names_of_the_intercept(tmp_path, x_nl, name):
+    w_tc = write_weights(tmp_path / "w.gctx", intercept=name)
+    bundle = import_cmap(tmp_path / "w.gctx", tmp_path / "cmap")
+    np.testing.assert_allclose(bundle.predict(x_nl), formula(w_tc, x_nl), atol=1e-3)
+
+
+@pytest.mark.parametrize("value", [1e300, -1e31])
+def test_values_that_are_no_weights(tmp_path, value):
+    w_ct = np.ones((3, 2))
+    w_ct[2, 1] = value
+    columns, rows = pd.DataFrame(index=["OFFSET", "a", "b"]), pd.DataFrame(index=["s", "t"])
+    with create_matrix(tmp_path / "w.gctx", columns, rows, dtype="float64") as matrix:
+        matrix.write(w_ct)
+    with pytest.raises(DataError, match=r"values beyond 1e\+30 for 1 targets \(t\)"):
+        import_cmap(tmp_path / "w.gctx", tmp_path / "cmap")
 
 
 def test_missing_weights_and_a_lone_column(tmp_path):

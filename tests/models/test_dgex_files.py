@@ -112,6 +112,12 @@ def test_an_error_of_zero_has_no_change():
         ({"1000g": 5, "gtex": 5}, {"train_on": "all"}, "with --train-on all none is"),
         ({"1000g": 5, "gtex": 5}, {"dgex_files": "{out}/base"}, "outside of"),
         ({"1000g": 5, "gtex": 5}, {"dgex_files": "/"}, "beginning of the files' names"),
+        (
+            {"1000g": 5, "gtex": 5},
+            {"dgex_files": "{out.parent}/data/"},
+            r"is a folder. .*data/dgex",
+        ),
+        ({"1000g": 5, "gtex": 5}, {"dgex_files": "/proc/x"}, "/proc/x cannot be made"),
         ({"1000g": 5, "gtex": 5}, {"model": "ols"}, "--dgex-files: of no use to the model ols"),
     ],
 )
@@ -124,7 +130,7 @@ def test_what_is_missing_is_said_before_training(
     base = str(chosen.pop("dgex_files", tmp_path / "base")).format(out=tmp_path / "net")
     if chosen["model"] == "ols":
         chosen = {"model": "ols"}
-    with pytest.raises(UsageError, match=message):
+    with pytest.raises((UsageError, DataError), match=message):
         train(dataset, tmp_path / "net", **chosen, dgex_files=base)
     assert [path.name for path in tmp_path.iterdir()] == ["data"]
 

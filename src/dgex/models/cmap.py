@@ -29,7 +29,10 @@ from dgex.models.linear import OLS
 log = logging.getLogger("dgex")
 
 INTERCEPT = "intercept"
+# CMap's own is called OFFSET.
 _INTERCEPT_NAMES = {"intercept", "(intercept)", "offset", "const", "constant", "bias"}
+# Sums of weights beyond this, times expression, are no numbers in single precision.
+_GREATEST = 1e30
 
 
 def import_cmap(source: Path | str, out: Path | str, config: ImportConfig | None = None) -> Bundle:
@@ -38,8 +41,8 @@ def import_cmap(source: Path | str, out: Path | str, config: ImportConfig | None
     Parameters
     ----------
     source
-        The weights in a matrix file, mostly GCTX: rows are targets, columns the intercept, then
-        the landmarks.
+        The weights in a matrix file, mostly GCTX: rows are targets, columns the intercept (called
+        OFFSET or intercept), then the landmarks.
     out
         The directory to make.
     config
@@ -73,14 +76,21 @@ def import_cmap(source: Path | str, out: Path | str, config: ImportConfig | None
     with open_matrix(source) as matrix:
         columns, targets = matrix.obs, matrix.var
         _check_ids(source, columns.index, targets.index)
-        w_ct = matrix.rows(0, len(columns)).astype(np.float32)
-    wrong_t = ~np.isfinite(w_ct).all(axis=0)
-    if wrong_t.any():
-        bad = targets.index[np.flatnonzero(wrong_t)]
+        w_ct = matrix.rows(0, len(columns))
+    lacking = targets.index[np.isnan(w_ct).any(axis=0)]
+    if len(lacking):
         raise DataError(
-            f"{source} lacks weights of {len(bad)} targets ({name_list(bad)}). Remove these rows, "
-            "or take a whole file."
+            f"{source} lacks weights of {len(lacking)} targets ({name_list(lacking)}). Remove "
+            "these rows, or take a whole file."
         )
+    too_great = targets.index[(np.abs(w_ct) > _GREATEST).any(axis=0)]
+    if len(too_great):
+        raise DataError(
+            f"{source} has values beyond {_GREATEST:g} for {len(too_great)} targets "
+            f"({name_list(too_great)}), which are no weights. Remove these rows, or take a whole "
+            "file."
+        )
+    w_ct = w_ct.astype(np.float32)
     model = CMapLinear.from_arrays({"intercept_t": w_ct[0], "weight_lt": w_ct[1:]}, {})
     n_genes = model.n_landmarks + model.n_targets
     preprocessor = Preprocessor(
@@ -153,6 +163,11 @@ def _check_ids(source: Path, columns: pd.Index, targets: pd.Index) -> None:
         raise DataError(
             f"{source} has the intercept ({as_target[0]}) as a row; rows must be targets, columns "
             "the intercept and landmarks. Transpose it."
+        )
+    if str(columns[0]).lower() not in _INTERCEPT_NAMES:
+        raise DataError(
+            f"{source}: its first column, {columns[0]}, is not called an intercept, so these are "
+            f"not CMap's weights. If it is one, name it {INTERCEPT}."
         )
 
 

@@ -20,7 +20,7 @@ import pandas as pd
 from dgex import progress
 from dgex.data.dataset import RowFile
 from dgex.errors import UsageError
-from dgex.files import refuse_existing, whole_file
+from dgex.files import refuse_existing, refuse_folder, refuse_unwritable, whole_file
 from dgex.models.base import BLOCK_ROWS
 from dgex.models.dgex_net import DGEX, net_settings
 
@@ -46,13 +46,16 @@ _BEFORE_FIRST = 10.0
 
 
 def check_dgex_files(dataset: Dataset, config: TrainConfig, out: Path) -> None:
-    """Raise UsageError where the seven files could not be made, before the training.
+    """Refuse, before the training, what would keep the seven files from being made.
 
     Raises
     ------
     UsageError
         An external set is missing, the net is not selected on the 1000G set, all splits are
-        trained on, a file exists, or the files would lie in the Model's folder `out`.
+        trained on, a file exists, the base of the names is a folder, or the files would lie in
+        the Model's folder `out`.
+    DataError
+        The files' folder takes no new file.
     """
     names = _external_names(dataset)
     missing = [wanted for wanted in EXTERNALS if wanted not in names]
@@ -77,10 +80,15 @@ def check_dgex_files(dataset: Dataset, config: TrainConfig, out: Path) -> None:
         raise UsageError(
             f"--dgex-files {base}: give the beginning of the files' names, outside of {out}."
         )
+    if base.is_dir():
+        raise UsageError(
+            f"--dgex-files {base} is a folder. Give the beginning of the files' names too, such as "
+            f"{base / 'dgex'}."
+        )
     for path in _paths(config).values():
         refuse_existing(path, config.overwrite or config.resume)
-        if path.is_dir():
-            raise UsageError(f"{path} is a folder. Choose another --dgex-files.")
+        refuse_folder(path)
+    refuse_unwritable(base)
 
 
 @contextlib.contextmanager
