@@ -113,7 +113,9 @@ def refuse_unwritable(path: Path) -> None:
     >>> refuse_unwritable(Path(tempfile.mkdtemp()) / "new" / "profiles.gctx")
     """
     with _making(path), tempfile.TemporaryFile(dir=_existing_folder(path)):
-        return
+        # The longest name beside it may be too long.
+        with contextlib.suppress(FileNotFoundError):
+            _beside(path, _LOCK_SUFFIX).stat()
 
 
 def free_bytes(path: Path) -> int:

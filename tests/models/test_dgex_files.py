@@ -117,7 +117,8 @@ def test_an_error_of_zero_has_no_change():
             {"dgex_files": "{out.parent}/data/"},
             r"is a folder. .*data/dgex",
         ),
-        ({"1000g": 5, "gtex": 5}, {"dgex_files": "/proc/x"}, "/proc/x cannot be made"),
+        ({"1000g": 5, "gtex": 5}, {"dgex_files": "/proc/x"}, "/proc/x.log cannot be made"),
+        ({"1000g": 5, "gtex": 5}, {"dgex_files": "{out.parent}/" + 220 * "n"}, "is too long"),
         ({"1000g": 5, "gtex": 5}, {"model": "ols"}, "--dgex-files: of no use to the model ols"),
     ],
 )

@@ -88,7 +88,7 @@ def check_dgex_files(dataset: Dataset, config: TrainConfig, out: Path) -> None:
     for path in _paths(config).values():
         refuse_existing(path, config.overwrite or config.resume)
         refuse_folder(path)
-    refuse_unwritable(base)
+        refuse_unwritable(path)
 
 
 @contextlib.contextmanager
