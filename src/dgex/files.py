@@ -112,10 +112,13 @@ def refuse_unwritable(path: Path) -> None:
     >>> import tempfile
     >>> refuse_unwritable(Path(tempfile.mkdtemp()) / "new" / "profiles.gctx")
     """
-    with _making(path), tempfile.TemporaryFile(dir=_existing_folder(path)):
+    with (
+        _making(path),
+        tempfile.TemporaryFile(dir=_existing_folder(path)),
+        contextlib.suppress(FileNotFoundError),
+    ):
         # The longest name beside it may be too long.
-        with contextlib.suppress(FileNotFoundError):
-            _beside(path, _LOCK_SUFFIX).stat()
+        _beside(path, _LOCK_SUFFIX).stat()
 
 
 def free_bytes(path: Path) -> int:
