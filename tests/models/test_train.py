@@ -406,6 +406,24 @@ def test_resuming_in_bf16_and_not_in_another_precision(dataset, tmp_path, stop_a
         np.testing.assert_array_equal(resumed.best["validation"].arrays[key], array)
 
 
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+def test_profiles_held_whole_train_the_same_net(dataset, monkeypatch, any_bf16, precision):
+    config = config_of(learning_rate=0.05, dropout=0.2, precision=precision, select_on="gtex")
+    read = train_net(dataset, config)
+    monkeypatch.setattr(
+        module,
+        "all_profiles",
+        lambda dataset, device, dtype: {
+            name: module.Profiles(dataset[name], device, torch.float32) for name in dataset.sets
+        },
+    )
+    held = train_net(dataset, config)
+    for name, best in read.best.items():
+        assert held.best[name].mae == best.mae
+        for key, array in best.arrays.items():
+            np.testing.assert_array_equal(held.best[name].arrays[key], array)
+
+
 def test_a_full_disk_stops_the_training(dataset, tmp_path, monkeypatch):
     def full(*args, **kwargs):
         raise OSError(errno.ENOSPC, "No space left on device")
