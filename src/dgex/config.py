@@ -216,8 +216,12 @@ class ReproduceConfig:
     grid
         paper: 1 to 3 hidden layers of 3,000, 6,000 and 9,000 units, dropout 0, 10, 25 and 50 %,
         200 epochs. small: the same with a tenth of the units and 100 epochs.
-    hidden_layers, hidden_units, dropout
-        Values to train in place of the grid's own.
+    hidden_layers
+        Numbers of hidden layers, in place of the grid's own.
+    hidden_units
+        Units of each hidden layer, in place of the grid's own.
+    dropout
+        Shares of hidden units dropped while training, in place of the grid's own.
     epochs
         Passes over the training profiles, in place of the grid's own.
     select_on
@@ -232,7 +236,8 @@ class ReproduceConfig:
     device
         Device to train on; auto takes a GPU where there is one.
     precision
-        Precision of the matrix products of the nets, as of train.
+        Precision of the matrix products of the nets, as of train; auto is settled by the first
+        call, for the whole grid.
     seed
         Seed of every training.
     overwrite

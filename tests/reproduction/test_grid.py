@@ -46,10 +46,13 @@ def test_a_point_says_how_it_is_trained():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"hidden_layers": (1, 4)}, "--hidden-layers 1, 4: they must be 1, 2 or 3"),
-        ({"hidden_units": (0,)}, "--hidden-units 0: they must be at least 1"),
-        ({"dropout": (1.0,)}, "--dropout 1.0: they must be at least 0 and below 1"),
-        ({"dropout": (float("nan"),)}, "--dropout nan: they must be at least 0 and below 1"),
+        ({"hidden_layers": (1, 4)}, "--hidden-layers is 4; it must be 1, 2 or 3"),
+        ({"hidden_units": (0,)}, "--hidden-units is 0; it must be at least 1"),
+        ({"dropout": (1.0,)}, "--dropout is 1.0; it must be at least 0 and below 1"),
+        ({"dropout": (float("nan"),)}, "--dropout is nan; it must be at least 0 and below 1"),
+        ({"seed": -1}, "--seed is -1; it must be at least 0"),
+        ({"hidden_units": (8, 10**12)}, "--hidden-units is 1000000000000; it must be"),
+        ({"dropout": (0.1, 0.1 + 1e-12)}, "too close to be told apart"),
         ({"dropout": (0.1, 0.1)}, "--dropout 0.1, 0.1: give each value once"),
         ({"hidden_units": ()}, "--hidden-units none: give each value once"),
         ({"epochs": 0}, "--epochs is 0; it must be at least 1"),

@@ -113,7 +113,34 @@ def test_a_damaged_model_is_a_failure(make, tmp_path):
     weights = out / "models" / "ols" / "weights.safetensors"
     weights.write_bytes(weights.read_bytes()[:-5])
     run_point(Point("ols"), dataset, out, CONFIG, None)
-    assert "weights.safetensors" in (failure_of(out, Point("ols")) or "")
+    assert "models/ols; the next call trains it" in (failure_of(out, Point("ols")) or "")
+    shutil.rmtree(out / "models" / "ols")
+    run_point(Point("ols"), dataset, out, CONFIG, None)
+    assert failure_of(out, Point("ols")) is None
+
+
+def test_a_damaged_checkpoint_costs_one_net(make, tmp_path, monkeypatch, caplog):
+    dataset, out, whole = make(), tmp_path / "out", tmp_path / "whole"
+
+    def interrupted(*arguments, **options):
+        raise KeyboardInterrupt
+
+    run_point(NET, dataset, whole, CONFIG, None)
+    with monkeypatch.context() as patch:
+        patch.setattr("dgex.models.fit.write_bundle", interrupted)
+        patch.setattr("dgex.models.checkpoint.CHECKPOINT_SECONDS", 0.0)
+        with pytest.raises(KeyboardInterrupt):
+            run_point(NET, dataset, out, CONFIG, None)
+    checkpoint = out / "models" / f"{NET.name}.partial" / "checkpoint.safetensors"
+    checkpoint.write_bytes(checkpoint.read_bytes()[:-9])
+    run_point(NET, dataset, out, CONFIG, None)
+    assert failure_of(out, NET) is None
+    assert "is damaged; dgex-1x8-dropout25 begins anew" in caplog.text
+    again, before = (
+        load_file(folder / "models" / NET.name / "weights.safetensors") for folder in (out, whole)
+    )
+    for name, array in before.items():
+        np.testing.assert_array_equal(again[name], array)
 
 
 def test_a_damaged_record_of_a_failure_is_said(tmp_path):

@@ -2,7 +2,6 @@ import dataclasses
 import json
 import shutil
 import tomllib
-from collections import namedtuple
 
 import numpy as np
 import pandas as pd
@@ -12,6 +11,8 @@ from dgex.cli import run
 from dgex.data.dataset import Dataset
 from dgex.errors import DataError, UsageError
 from dgex.evaluation.evaluate import Evaluation
+from dgex.models.bundle import Bundle
+from dgex.models.fit import train
 from dgex.reproduction import points, verb
 from dgex.reproduction.verb import reproduce
 
@@ -45,12 +46,12 @@ def test_called_again_it_trains_nothing(done, monkeypatch, tmp_path, options):
     copy = shutil.copytree(out, tmp_path / "out")
     (copy / "report.html").unlink()
 
-    def train(*arguments, **kwargs):
+    def again(*arguments, **kwargs):
         raise AssertionError("trained again")
 
-    monkeypatch.setattr(points, "train", train)
-    again = reproduce(dataset, copy, **options)
-    pd.testing.assert_frame_equal(again["test"], tables["test"])
+    monkeypatch.setattr(points, "train", again)
+    found = reproduce(dataset, copy, **options)
+    pd.testing.assert_frame_equal(found["test"], tables["test"])
     assert (copy / "report.html").read_bytes() == (out / "report.html").read_bytes()
 
 
@@ -83,12 +84,12 @@ def test_an_interrupted_run_ends_as_one_that_was_not(make, tmp_path, monkeypatch
 
 def test_a_failed_point_is_told_and_the_rest_goes_on(make, tmp_path, monkeypatch):
     dataset = make()
-    train = points.train
+    trained = points.train
 
     def sometimes(dataset, out, config, **options):
         if config.hidden_units == 5 or config.model == "lasso":
             raise DataError("Not enough <memory>: 900 GB are needed.")
-        return train(dataset, out, config, **options)
+        return trained(dataset, out, config, **options)
 
     monkeypatch.setattr(points, "train", sometimes)
     options = ONE_NET | {"hidden_units": (4, 5)}
@@ -103,12 +104,12 @@ def test_a_failed_point_is_told_and_the_rest_goes_on(make, tmp_path, monkeypatch
 
 def test_all_nets_may_fail(make, tmp_path, monkeypatch):
     dataset = make()
-    train = points.train
+    trained = points.train
 
     def baselines(dataset, out, config, **options):
         if config.model == "dgex":
             raise MemoryError
-        return train(dataset, out, config, **options)
+        return trained(dataset, out, config, **options)
 
     monkeypatch.setattr(points, "train", baselines)
     reproduce(dataset, tmp_path / "out", **ONE_NET)
@@ -141,6 +142,73 @@ def test_refuses_folders_that_are_something_else(make, tmp_path):
     (tmp_path / "file").write_text("x")
     with pytest.raises(UsageError, match="file"):
         reproduce(dataset, tmp_path / "file", **ONE_NET)
+
+
+@pytest.mark.parametrize(
+    "refused",
+    [
+        {"hidden_units": (10**12,)},
+        {"seed": -1},
+        {"device": "mps"},
+        {"select_on": "lcl"},
+        {"only": ("nosuch",)},
+        {"hidden_units": (1_000_000,), "hidden_layers": (3,)},
+    ],
+)
+def test_what_is_refused_overwrites_nothing(make, tmp_path, refused):
+    dataset, out = make(), tmp_path / "out"
+    reproduce(dataset, out, **ONE_NET, only=("ols",))
+    with pytest.raises((UsageError, DataError)):
+        reproduce(dataset, out, **ONE_NET | {"overwrite": True} | refused)
+    with pytest.raises((UsageError, DataError)):
+        reproduce(dataset, tmp_path / "new", **ONE_NET | refused)
+    assert not (tmp_path / "new").exists()
+    reproduce(dataset, out, **ONE_NET, only=("ols",))
+    assert Bundle.load(out / "models" / "ols").kind == "ols"
+
+
+@pytest.mark.parametrize("kind", ["dataset", "model", "file", "link"])
+def test_overwrites_nothing_but_reproductions(make, tmp_path, kind):
+    dataset = make()
+    other = tmp_path / "other"
+    if kind == "dataset":
+        make("other", seed=4)
+        (other / "run.toml").write_text('verb = "prepare"')
+    elif kind == "model":
+        train(dataset, other, model="ols")
+    elif kind == "file":
+        other.write_text("x")
+    else:
+        other.symlink_to(tmp_path / "gone" / "further")
+    with pytest.raises((UsageError, DataError), match="other"):
+        reproduce(dataset, other, **ONE_NET, only=("mean",), overwrite=True)
+    assert other.exists() or other.is_symlink()
+    assert kind != "model" or Bundle.load(other).kind == "ols"
+
+
+def test_a_linked_folder_is_emptied_and_kept(make, tmp_path):
+    dataset, out = make(), tmp_path / "out"
+    reproduce(dataset, out, **ONE_NET, only=("mean",))
+    (tmp_path / "link").symlink_to(out)
+    reproduce(dataset, tmp_path / "link", **ONE_NET, only=("ols",), overwrite=True)
+    assert (tmp_path / "link").is_symlink()
+    assert [path.name for path in (out / "models").iterdir()] == ["ols"]
+
+
+def test_all_machines_train_in_the_precision_of_the_first(make, tmp_path, monkeypatch):
+    dataset, out = make(), tmp_path / "out"
+    monkeypatch.setattr("dgex.models.device.has_bf16", lambda device: True)
+    reproduce(dataset, out, **ONE_NET, only=("dgex-1x4-dropout10",))
+    net = Bundle.load(out / "models" / "dgex-1x4-dropout10")
+    assert net.info["settings"]["training_precision"] == "bf16"
+    monkeypatch.setattr("dgex.models.device.has_bf16", lambda device: False)
+    with pytest.raises(UsageError, match="are trained in bf16, for which this cpu has no"):
+        reproduce(dataset, out, **ONE_NET)
+    reproduce(dataset, tmp_path / "elsewhere", **ONE_NET, only=("ols",))
+    monkeypatch.setattr("dgex.models.device.has_bf16", lambda device: True)
+    reproduce(dataset, tmp_path / "elsewhere", **ONE_NET)
+    net = Bundle.load(tmp_path / "elsewhere" / "models" / "dgex-1x4-dropout10")
+    assert net.info["settings"]["training_precision"] == "float32"
 
 
 def test_overwrite_starts_again(make, tmp_path):
@@ -178,13 +246,12 @@ def test_needs_held_out_profiles(make, tmp_path, lacking):
 
 
 def test_refuses_a_grid_that_the_disk_cannot_hold(make, tmp_path, monkeypatch):
-    usage = namedtuple("usage", "free")
-    monkeypatch.setattr(verb.shutil, "disk_usage", lambda path: usage(1_500_000_000))
+    monkeypatch.setattr(verb, "free_bytes", lambda path: 1_500_000_000)
     # 36 nets; their weights: dropouts, two copies, layers by units, of 6 + 9 genes.
     weights = sum(u * 15 + (n - 1) * u * u for n in (1, 2, 3) for u in (3000, 6000, 9000))
     largest = 9000 * 15 + 2 * 9000**2
     needed = 4 * (4 * 2 * weights + 4 * largest)
-    with pytest.raises(DataError, match=f"take {needed / 1e9:.0f} GB, .* has 2 GB left"):
+    with pytest.raises(DataError, match=f"take {needed / 1e9:.0f} GB, .* has 2 GB for them"):
         reproduce(make(), tmp_path / "out")
 
 
@@ -211,8 +278,11 @@ def test_damaged_scores_are_said(done, tmp_path, options):
     copy = shutil.copytree(out, tmp_path / "out")
     file = copy / "scores" / "ridge" / "genes.tsv.gz"
     file.write_bytes(file.read_bytes()[:40])
-    with pytest.raises(DataError, match="ridge/genes"):
+    with pytest.raises(DataError, match=r"Remove .*scores/ridge; the next call scores it"):
         reproduce(dataset, copy, **options)
+    shutil.rmtree(copy / "scores" / "ridge")
+    tables = reproduce(dataset, copy, **options)
+    pd.testing.assert_frame_equal(tables["test"], done[2]["test"])
 
 
 def test_the_config_of_an_earlier_run_is_taken(done, tmp_path):

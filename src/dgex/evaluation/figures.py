@@ -208,12 +208,16 @@ def draw_r_share(genes: pd.DataFrame, axes: Axes, styles: Mapping[str, Style]) -
 
 
 def draw_training(
-    logs: Mapping[str, pd.DataFrame], axes: Axes, set_name: str, styles: Mapping[str, Style]
+    logs: Mapping[str, pd.DataFrame],
+    axes: Axes,
+    set_name: str,
+    styles: Mapping[str, Style],
+    chooser: str = "validation",
 ) -> None:
     """MAE of one set after each epoch, a line per model; a dot at the epoch that was kept.
 
-    The epoch kept is the one of the lowest `mae_validation`; a log without that column has no
-    dot, and one without this set has no line.
+    The epoch kept is the one of the lowest MAE on `chooser`; a log without that set has no dot,
+    and one without the set drawn has no line.
 
     Parameters
     ----------
@@ -225,6 +229,8 @@ def draw_training(
         The set to draw.
     styles
         Style of each model.
+    chooser
+        The set that chose the epoch.
 
     Examples
     --------
@@ -244,9 +250,10 @@ def draw_training(
         known = log[["epoch", column]].dropna()
         line = axes.plot(known["epoch"].to_numpy(), known[column].to_numpy())[0]
         style_line(line, name, styles[name])
-        if "mae_validation" not in log or log["mae_validation"].isna().all():
+        chosen_by = f"mae_{chooser}"
+        if chosen_by not in log or log[chosen_by].isna().all():
             continue
-        best_row = np.nanargmin(log["mae_validation"].to_numpy())
+        best_row = np.nanargmin(log[chosen_by].to_numpy())
         kept = known[known["epoch"] == log["epoch"].iloc[best_row]]
         dot = axes.plot(kept["epoch"].to_numpy(), kept[column].to_numpy(), "o", markersize=5)[0]
         dot.set(color=styles[name].colour, markeredgecolor="white", zorder=4)

@@ -81,7 +81,10 @@ def scatter_figure(evaluation: Evaluation, model: str, reference: str) -> Figure
 
 
 def training_figure(
-    logs: Mapping[str, pd.DataFrame], kinds: Mapping[str, str], first_sets: Sequence[str] = ()
+    logs: Mapping[str, pd.DataFrame],
+    kinds: Mapping[str, str],
+    first_sets: Sequence[str] = (),
+    choosers: Mapping[str, str] | None = None,
 ) -> Figure:
     """`draw_training` for every set of the logs.
 
@@ -93,6 +96,8 @@ def training_figure(
         Kind of each model of the report, so that a model has one colour in all figures.
     first_sets
         Sets drawn before the others, in this order, where the logs have them.
+    choosers
+        For sets whose epoch another set than validation chose: that set.
 
     Raises
     ------
@@ -124,7 +129,7 @@ def training_figure(
     styles = model_styles({**kinds, **{name: "" for name in logs if name not in kinds}})
     figure, axes_of = panels(set_names)
     for set_name, axes in axes_of.items():
-        draw_training(logs, axes, set_name, styles)
+        draw_training(logs, axes, set_name, styles, (choosers or {}).get(set_name, "validation"))
         title(axes, set_name, "")
     legend(figure, {name: styles[name] for name in logs})
     return settled(figure)

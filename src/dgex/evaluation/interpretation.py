@@ -287,11 +287,11 @@ def _info(
         "mean_slopes": list(gradients.slopes),
         "n_mean": gradients.n_mean,
         "n_absolute": gradients.n_absolute,
-        "median_gradient_over_absolute": float(steady.median()),
+        "median_gradient_over_absolute": float(steady.dropna().median()),
         "n_landmarks": gradients.mean_tl.shape[1],
         "n_own": len(own),
         "n_own_first": int((own["rank"] == 1).sum()),
-        "median_own_rank": float(own["rank"].median()),
+        "median_own_rank": float(own["rank"].dropna().median()),
     }
     return _without_nan(info)
 
@@ -331,8 +331,8 @@ def _findings(info: Mapping[str, Any]) -> list[str]:
     if info["median_gradient_over_absolute"] is not None:
         steady = min(100.0, 100 * info["median_gradient_over_absolute"])
         findings.append(
-            f"The mean gradient of a target by its first landmark is {steady:.1f} % of the mean "
-            "absolute one (median over targets); 100 % says that the landmark works in one "
+            f"The mean gradient of a target by its strongest landmark is {steady:.1f} % of the "
+            "mean absolute one (median over targets); 100 % says that the landmark works in one "
             "direction in all profiles."
         )
     if info["n_own"]:

@@ -34,8 +34,8 @@ def _verdict(evaluation: Evaluation, set_name: str) -> str:
     ranked = best_first(evaluation, set_name)
     best = ranked.iloc[0]
     reference = evaluation.info["reference"]
-    profiles = _count(best["n_profiles"], "profile")
-    where = f"On {set_name} ({profiles}, {_count(best['n_targets'], 'target')})"
+    profiles = count(best["n_profiles"], "profile")
+    where = f"On {set_name} ({profiles}, {count(best['n_targets'], 'target')})"
     if reference is None:
         text = f"{best['model']} has the lowest MAE, {best['mae']:.4f}"
         if len(ranked) == 1:
@@ -128,5 +128,12 @@ def _compared(mae: float, reference: float) -> str:
     return f"{'less than 0.1' if difference < 0.05 else f'{difference:.1f}'} % {direction}"
 
 
-def _count(n: int, what: str) -> str:
+def count(n: int, what: str) -> str:
+    """A number of things in words.
+
+    Examples
+    --------
+    >>> count(1, "target"), count(9520, "target")
+    ('1 target', '9,520 targets')
+    """
     return f"{n:,} {what}{'' if n == 1 else 's'}"

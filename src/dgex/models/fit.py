@@ -89,7 +89,7 @@ def train(
     """
     config = with_options(config or TrainConfig(), options)
     out = Path(out)
-    _check_options(config)
+    check_options(config)
     dataset = Dataset.open(dataset)
     refuse_existing(out, config.overwrite, [dataset.path])
     view = TrainingView(dataset, target_slice(config.target_range, len(dataset.targets)))
@@ -161,7 +161,7 @@ def _train_net(view: TrainingView, out: Path, config: TrainConfig) -> None:
             if isinstance(error, DivergedError) or not checkpoint.is_file():
                 shutil.rmtree(folder, ignore_errors=True)
             else:
-                log.warning("Training stopped; %s keeps a checkpoint for --resume.", folder)
+                log.warning("Training stopped; %s keeps a checkpoint to go on from.", folder)
             raise
 
 
@@ -179,7 +179,20 @@ def _warn_if_useless(view: TrainingView, mae: float) -> None:
         )
 
 
-def _check_options(config: TrainConfig) -> None:
+def check_options(config: TrainConfig) -> None:
+    """Refuse options that are out of their range or do nothing for the kind of model.
+
+    Raises
+    ------
+    UsageError
+        One is.
+
+    Examples
+    --------
+    >>> check_options(TrainConfig(model="ols", penalties=(0.1,)))
+    Traceback (most recent call last):
+    dgex.errors.UsageError: --penalties: of no use to the model ols. Leave it out.
+    """
     names = [field.name for field in dataclasses.fields(config)]
     for name in _WHOLE_NUMBERS:
         value = getattr(config, name)

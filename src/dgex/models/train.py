@@ -212,7 +212,7 @@ def _train(
             if not all(math.isfinite(mae[name]) for name in ("loss", "train", "validation")):
                 raise DivergedError(
                     f"Training diverged in epoch {epoch} at learning rate {rate:g}: the loss is "
-                    "no longer a number. Pass a smaller --learning-rate."
+                    "no longer a number. Train it with a smaller --learning-rate."
                 )
             del mae["loss"]
             weights = _copies(descent.weights)

@@ -69,12 +69,16 @@ def figures_of(results: Results, out: Path, tables: dict[str, pd.DataFrame]) -> 
                 scatter_figure(evaluation, NET, reference),
             )
     logs = _logs(results, out, chosen)
+    first = ["train", "validation", *tables]
+    choosers = {name: results.chooser(name) for name in results.scores["set"].unique()}
+    other = results.select_on
+    for_externals = "" if other is None else f"; for external sets on {other}"
     figures["training"] = Shown(
         "Error over epochs",
         f"Mean absolute error of each set after each epoch of the nets of {chosen.hidden_layers} × "
-        f"{chosen.hidden_units}, by dropout. The dot marks the epoch of the lowest error on "
-        "validation.",
-        training_figure(logs, dict.fromkeys(logs, "dgex"), ["train", "validation", *tables]),
+        f"{chosen.hidden_units}, by dropout. The dot marks the epoch that was kept: the one of the "
+        f"lowest error on validation{for_externals}.",
+        training_figure(logs, dict.fromkeys(logs, "dgex"), first, choosers),
     )
     figures["width"] = Shown(
         "Width and depth",

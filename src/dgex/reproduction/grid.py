@@ -8,6 +8,7 @@ from itertools import product
 
 from dgex.config import ModelKind, ReproduceConfig, TrainConfig
 from dgex.errors import UsageError, name_list
+from dgex.models.fit import check_options
 
 BASELINES: dict[ModelKind, str] = {
     "mean": "every gene its mean",
@@ -54,7 +55,7 @@ class Point:
         return f"{self.kind}-{shape}-dropout{100 * self.dropout:g}"
 
     def train_config(self, config: ReproduceConfig, select_on: str | None) -> TrainConfig:
-        """How it is trained, the net selected on the external set `select_on` too."""
+        """How it is trained; a net is selected on the external set `select_on` too."""
         if self.hidden_layers is None or self.hidden_units is None or self.dropout is None:
             return TrainConfig(model=self.kind, seed=config.seed)
         return TrainConfig(
@@ -99,18 +100,14 @@ def points_of(config: ReproduceConfig) -> list[Point]:
     layers = _values("hidden-layers", config.hidden_layers, _LAYERS)
     units = _values("hidden-units", config.hidden_units, _UNITS[config.grid])
     dropout = _values("dropout", config.dropout, _DROPOUT)
-    if not set(layers) <= {1, 2, 3}:
-        raise UsageError(f"--hidden-layers {name_list(layers)}: they must be 1, 2 or 3.")
-    if min(units) < 1:
-        raise UsageError(f"--hidden-units {name_list(units)}: they must be at least 1.")
-    if not all(0 <= share < 1 for share in dropout):
-        raise UsageError(f"--dropout {name_list(dropout)}: they must be at least 0 and below 1.")
-    if epochs_of(config) < 1:
-        raise UsageError(f"--epochs is {config.epochs}; it must be at least 1.")
     nets = [
         Point("dgex", n_layers, n_units, share)
         for n_layers, n_units, share in product(layers, units, dropout)
     ]
+    for net in nets:
+        check_options(net.train_config(config, None))
+    if len({net.name for net in nets}) < len(nets):
+        raise UsageError(f"--dropout {name_list(dropout)}: too close to be told apart.")
     # By the paper's numbers of genes, so that the order is the same for every Dataset.
     nets.sort(key=lambda net: net.n_weights(943, 9520))
     return [*(Point(kind) for kind in BASELINES), *nets]

@@ -90,7 +90,12 @@ def _train(
         for folder in (out / "scores").glob(f"{point.name}*"):
             if folder.name.partition("@")[0] == point.name:
                 shutil.rmtree(folder)
-    interrupted = (partial_path(model) / CHECKPOINT_FILE).is_file()
+    partial = partial_path(model)
+    interrupted = (partial / CHECKPOINT_FILE).is_file()
+    if interrupted and not _is_whole(partial / CHECKPOINT_FILE):
+        log.warning("%s is damaged; %s begins anew.", partial / CHECKPOINT_FILE, point.name)
+        shutil.rmtree(partial)
+        interrupted = False
     train(dataset, model, point.train_config(config, select_on), resume=interrupted)
 
 
@@ -103,8 +108,22 @@ def _score(point: Point, dataset: Dataset, out: Path, select_on: str | None) -> 
         if (folder / INFO_FILE).is_file():
             continue
         # One copy of the weights at a time: those of the largest nets take a gigabyte.
-        bundle = Bundle.load(models_folder(out) / point.name, weights)
+        model = models_folder(out) / point.name
+        try:
+            bundle = Bundle.load(model, weights)
+        except DataError as error:
+            raise DataError(f"{error} Remove {model}; the next call trains it.") from error
         evaluate_models(dataset, {point.name: bundle}, scored_sets(dataset)).save(folder)
+
+
+def _is_whole(checkpoint: Path) -> bool:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(checkpoint, "numpy"):
+            return True
+    except SafetensorError:
+        return False
 
 
 def _failure_file(out: Path, point: Point) -> Path:

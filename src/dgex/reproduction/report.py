@@ -190,6 +190,7 @@ def _what_was_run(dataset: Dataset, config: ReproduceConfig, results: Results) -
             "epochs": epochs_of(config),
             "nets for other external sets chosen on": results.select_on,
             "seed": config.seed,
+            "precision of the nets' products": config.precision,
         },
         "Versions": versions(),
     }

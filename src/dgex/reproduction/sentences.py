@@ -6,6 +6,7 @@ from typing import Any
 
 from dgex.errors import DataError
 from dgex.evaluation.metrics import improvement
+from dgex.evaluation.verdict import count
 from dgex.reproduction.grid import BASELINES, Point
 from dgex.reproduction.paper import MICROARRAYS, RNASEQ, paper_number
 from dgex.reproduction.tables import Results, paper_table_of
@@ -31,7 +32,8 @@ def net_text(point: Point) -> str:
 def finding(results: Results, set_name: str) -> str:
     """How the chosen net compares with LR on a set, what the paper found, and who was better."""
     ols = _ols(results, set_name)
-    where = f"On {set_name} ({ols['n_profiles']:,} profiles, {ols['n_targets']:,} targets)"
+    counts = f"{count(ols['n_profiles'], 'profile')}, {count(ols['n_targets'], 'target')}"
+    where = f"On {set_name} ({counts})"
     chosen = results.chosen_net(set_name)
     net = results.score(chosen, set_name) if chosen else None
     if chosen is None or net is None:
@@ -44,7 +46,7 @@ def finding(results: Results, set_name: str) -> str:
     baselines = {name: results.score(Point(kind), set_name) for kind, name in BASELINES.items()}
     errors = {name: scores["mae"] for name, scores in baselines.items() if scores is not None}
     best = min(errors, key=errors.__getitem__)
-    if errors[best] < net["mae"]:
+    if best != BASELINES["ols"] and errors[best] < net["mae"]:
         text += f" {best} is better than that net: {errors[best]:.4f}."
     return text + _paper_text(paper_table_of(set_name))
 
@@ -53,8 +55,8 @@ def same_gene_text(results: Results, set_name: str) -> str:
     """The scores with and without the targets that are the same gene as a landmark."""
     ols = _ols(results, set_name)
     start = (
-        f"{ols['n_same_gene']:,} of the {ols['n_targets']:,} targets scored on {set_name} are the "
-        "same gene as a landmark, through other probes (445 in the paper's own maps)."
+        f"Of the {count(ols['n_targets'], 'target')} scored on {set_name}, {ols['n_same_gene']:,} "
+        "have the gene of a landmark (445 in the paper's own maps)."
     )
     if ols["n_same_gene"] == 0:
         return start

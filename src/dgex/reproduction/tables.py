@@ -59,8 +59,8 @@ class Results:
         return {(row["point"], row["weights"], row["set"]): row for row in rows}
 
     def chooser(self, set_name: str) -> str:
-        """The set that chooses the net, its epoch too, for the scores on `set_name`."""
-        if self.select_on is None or set_name in ("validation", "test"):
+        """The set that chooses the net, its epoch too, for the errors on `set_name`."""
+        if self.select_on is None or set_name in ("train", "validation", "test"):
             return "validation"
         return self.select_on
 
@@ -97,7 +97,7 @@ def gather(out: Path, points: list[Point], select_on: str | None) -> Results:
         raise DataError(
             f"OLS failed, and every table compares with it: {failed['ols']} Then run this again."
         )
-    ols = Evaluation.load(scores_folder(out, Point("ols"))).genes.set_index("set")["mae"]
+    ols = _scores(out, Point("ols"), "validation").genes.set_index("set")["mae"]
     mae_ols = {str(name): np.array(ols.loc[[name]]) for name in ols.index.unique()}
     tables = []
     for point in points:
@@ -107,12 +107,19 @@ def gather(out: Path, points: list[Point], select_on: str | None) -> Results:
         if select_on is not None and point.kind == "dgex":
             choices.append(select_on)
         for weights in choices:
-            evaluation = Evaluation.load(scores_folder(out, point, weights))
-            scores = _with_ols(evaluation, mae_ols)
+            scores = _with_ols(_scores(out, point, weights), mae_ols)
             scores.insert(0, "point", point.name)
             scores.insert(1, "weights", weights)
             tables.append(scores)
     return Results(points, failed, pd.concat(tables, ignore_index=True), select_on)
+
+
+def _scores(out: Path, point: Point, weights: str) -> Evaluation:
+    folder = scores_folder(out, point, weights)
+    try:
+        return Evaluation.load(folder)
+    except DataError as error:
+        raise DataError(f"{error} Remove {folder}; the next call scores it.") from error
 
 
 def _with_ols(evaluation: Evaluation, mae_ols: Mapping[str, np.ndarray]) -> pd.DataFrame:
