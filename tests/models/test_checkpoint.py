@@ -58,8 +58,8 @@ class Slow:
 
 def test_training_goes_on_while_one_is_written(tmp_path):
     writer, slow = CheckpointWriter(tmp_path, 0), Slow()
-    writer.offer(1, slow)
-    writer.offer(2, slow)  # does not wait, and is passed over
+    writer.offer(1, slow, 0.0)
+    writer.offer(2, slow, 0.0)  # does not wait, and is passed over
     assert not (tmp_path / CHECKPOINT_FILE).exists()
     slow.go.set()
     writer.finish()
@@ -71,7 +71,6 @@ def test_training_goes_on_while_one_is_written(tmp_path):
 def test_not_all_the_time(tmp_path, monkeypatch):
     clock = [100.0]
     monkeypatch.setattr(module.time, "monotonic", lambda: clock[0])
-    monkeypatch.setattr(module, "CHECKPOINT_SECONDS", 1.0)
     monkeypatch.setattr(module, "CHECKPOINT_SHARE", 0.25)
     saved = []
 
@@ -86,25 +85,29 @@ def test_not_all_the_time(tmp_path, monkeypatch):
     writer = CheckpointWriter(tmp_path, 0)
 
     def offer(epoch, seconds):
-        writer.offer(epoch, lambda: Timed(epoch, seconds))
+        writer.offer(epoch, lambda: Timed(epoch, seconds), 0.0)
         writer.wait()
 
-    offer(1, 0.1)  # ends at 100.1, the next is due a second later
-    clock[0] = 101.0
+    offer(1, 2.0)  # ends at 102, the next is due when that was a quarter of the time
+    clock[0] = 107.9
     offer(2, 0.1)
-    clock[0] = 101.2
-    offer(3, 2.0)  # ends at 103.2, the next is due when that was a quarter of the time
-    clock[0] = 111.1
-    offer(4, 0.1)
-    clock[0] = 111.3
-    offer(5, 0.1)
-    assert saved == [1, 3, 5]
+    clock[0] = 108.1
+    offer(3, 0.1)
+    assert saved == [1, 3]
+
+
+def test_a_long_epoch_waits_for_its_checkpoint(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "CHECKPOINT_SHARE", 1.0)
+    writer = CheckpointWriter(tmp_path, 0)
+    for epoch in (1, 2, 3):
+        writer.offer(epoch, lambda epoch=epoch: checkpoint_of(epoch, 1), 3600.0)
+        assert Checkpoint.load(tmp_path, {"seed": 1}).epoch == epoch
 
 
 def test_the_last_state_is_kept_on_an_interrupt(tmp_path):
     writer = CheckpointWriter(tmp_path, 0)
-    writer.offer(1, lambda: checkpoint_of(1, 1))
-    writer.offer(2, lambda: checkpoint_of(2, 1))
+    writer.offer(1, lambda: checkpoint_of(1, 1), 0.0)
+    writer.offer(2, lambda: checkpoint_of(2, 1), 0.0)
     writer.keep(2, lambda: checkpoint_of(2, 1))
     assert Checkpoint.load(tmp_path, {"seed": 1}).epoch == 2
     writer = CheckpointWriter(tmp_path, 2)
@@ -116,18 +119,18 @@ def test_an_error_of_the_thread_is_raised_in_the_training(tmp_path, monkeypatch)
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("safetensors.numpy.save_file", full)
-    for raising in ("offer", "keep"):
+    for raising, further in (("offer", (0.0,)), ("keep", ())):
         writer = CheckpointWriter(tmp_path, 0)
-        writer.offer(1, lambda: checkpoint_of(1, 1))
+        writer.offer(1, lambda: checkpoint_of(1, 1), 0.0)
         writer._thread.join()
         with pytest.raises(DataError, match="disk is full"):
-            getattr(writer, raising)(2, lambda: pytest.fail("after an error"))
+            getattr(writer, raising)(2, lambda: pytest.fail("after an error"), *further)
         writer.finish()  # once is enough
     assert not list(tmp_path.glob("*"))
 
 
 def test_without_a_folder_nothing_is_written():
     writer = CheckpointWriter(None, 0)
-    writer.offer(1, lambda: pytest.fail("written"))
+    writer.offer(1, lambda: pytest.fail("written"), 0.0)
     writer.keep(1, lambda: pytest.fail("written"))
     writer.finish()

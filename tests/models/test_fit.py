@@ -187,7 +187,7 @@ def test_an_interrupted_net_resumes(dataset, tmp_path, interrupt, caplog):
     straight = train(dataset, tmp_path / "straight", **NET)
     with caplog.at_level(logging.WARNING, "dgex"):
         interrupt(2)
-    assert "model.partial keeps a checkpoint for --resume" in caplog.text
+    assert "model.partial keeps a checkpoint to go on from" in caplog.text
     assert not (tmp_path / "model").exists()
     with pytest.raises(UsageError, match="holds an interrupted training"):
         train(dataset, tmp_path / "model", **NET)

@@ -128,7 +128,7 @@ def test_a_damaged_checkpoint_costs_one_net(make, tmp_path, monkeypatch, caplog)
     run_point(NET, dataset, whole, CONFIG, None)
     with monkeypatch.context() as patch:
         patch.setattr("dgex.models.fit.write_bundle", interrupted)
-        patch.setattr("dgex.models.checkpoint.CHECKPOINT_SECONDS", 0.0)
+        patch.setattr("dgex.models.checkpoint.CHECKPOINT_SHARE", float("inf"))
         with pytest.raises(KeyboardInterrupt):
             run_point(NET, dataset, out, CONFIG, None)
     checkpoint = out / "models" / f"{NET.name}.partial" / "checkpoint.safetensors"

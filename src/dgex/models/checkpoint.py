@@ -18,11 +18,11 @@ from dgex.files import whole_file
 
 CHECKPOINT_FILE = "checkpoint.safetensors"
 
-CHECKPOINT_SECONDS = 1.0
-"""Least time between two checkpoints."""
-
-CHECKPOINT_SHARE = 0.2
+CHECKPOINT_SHARE = 0.5
 """Share of the time, at most, in which a checkpoint is being written."""
+
+WAITED_SHARE = 0.1
+"""Share of an epoch that the writing of its checkpoint may take for the training to wait for it."""
 
 
 @dataclass(frozen=True)
@@ -161,13 +161,16 @@ class CheckpointWriter:
         self._folder = folder
         self._epoch = epoch
         self._due = -math.inf
+        self._seconds = 0.0
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
 
-    def offer(self, epoch: int, make: Callable[[], Checkpoint]) -> None:
+    def offer(self, epoch: int, make: Callable[[], Checkpoint], seconds: float) -> None:
         """Begin to write the state after `epoch`, if it is time and no other is being written.
 
-        `make` runs in another thread. An error of the last writing is raised here.
+        `make` runs in another thread. After an epoch of many `seconds`, next to which the last
+        writing took little, its end is waited for: then a kill costs no more than the epoch under
+        way. An error of the last writing is raised here.
         """
         if self._folder is None or (self._thread is not None and self._thread.is_alive()):
             return
@@ -175,6 +178,8 @@ class CheckpointWriter:
         if time.monotonic() >= self._due:
             self._thread = threading.Thread(target=self._write, args=(epoch, make))
             self._thread.start()
+            if self._seconds < WAITED_SHARE * seconds:
+                self.finish()
 
     def keep(self, epoch: int, make: Callable[[], Checkpoint]) -> None:
         """Write the state after `epoch` now, if it is not the one that is there."""
@@ -204,4 +209,5 @@ class CheckpointWriter:
         except BaseException as error:
             self._error = error
         ended = time.monotonic()
-        self._due = ended + max(CHECKPOINT_SECONDS, (ended - started) / CHECKPOINT_SHARE)
+        self._seconds = ended - started
+        self._due = ended + self._seconds * (1 / CHECKPOINT_SHARE - 1)

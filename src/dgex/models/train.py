@@ -221,7 +221,7 @@ def _train(
             # One assignment: an interrupt finds the state after one epoch or after the next.
             state = _after_epoch(state, config, mae, weights, speeds, seconds)
             if epoch < config.epochs:
-                writer.offer(epoch, functools.partial(state.checkpoint, identity))
+                writer.offer(epoch, functools.partial(state.checkpoint, identity), seconds)
             report("training", epoch, config.epochs)
         writer.finish()
     except KeyboardInterrupt:
