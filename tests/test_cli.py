@@ -138,6 +138,10 @@ def test_an_earlier_run_can_be_repeated_from_its_toml(work):
     assert options["protocol"] == "paper"
     assert options["seed"] == 8
     assert "overwrite" not in options
+    # What one run takes from a file, the next one in the same process does not.
+    assert run([*again[:-1], "third"]) == 0
+    options = tomllib.loads((work / "third" / "run.toml").read_text())["options"]
+    assert (options["protocol"], options["seed"]) == ("strict", 0)
     (work / "bare.toml").write_text('model = "dgex"')
     assert run(["train", "data", "--config", "bare.toml", "--out", "m"]) == 2
 

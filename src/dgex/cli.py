@@ -72,6 +72,7 @@ def _launch(
     debug
         Show a traceback on errors.
     """
+    app.config = ()
     if config is not None:
         from dgex.files import read_toml
 

@@ -65,6 +65,8 @@ def run_demo(out: str | Path, *, seed: int = 0) -> tuple[Path, pd.DataFrame]:
     )
     log.info("3 of 5  dgex train: ols, ridge, and a D-GEX net of 1 x %d units", HIDDEN_UNITS)
     net: dict[str, Any] = {"hidden_units": HIDDEN_UNITS, "epochs": EPOCHS, "dropout": DROPOUT}
+    # The same numbers on every processor.
+    net["precision"] = "float32"
     models = {}
     options: dict[str, dict[str, Any]] = {"ols": {}, "ridge": {}, "dgex": net}
     for kind in options:
