@@ -34,8 +34,8 @@ N_LANDMARKS, N_TARGETS, UNITS, LAYERS = 978, 21_290, 9_000, 3
 LINEAR, NET = [N_LANDMARKS, N_TARGETS], [N_LANDMARKS, *[UNITS] * LAYERS, N_TARGETS]
 JOBS = [  # Model, precision, widths of its layers, profiles
     ("ols", "float32", LINEAR, 100_000),
-    ("net", "float32", NET, 10_000),
-    ("net", "bf16", NET, 10_000),
+    ("net", "float32", NET, 20_000),
+    ("net", "bf16", NET, 40_000),
 ]
 TEACHERS = 300
 PIECE = 32 * 2**20
