@@ -31,13 +31,13 @@ def lines(figure):
 def test_width_at_the_dropout_of_the_chosen_net(table):
     figure = effect_figure({"test": table}, "hidden_units")
     found = lines(figure)
-    assert list(found) == ["1 hidden layer", "2 hidden layers", "ols"]
+    assert list(found) == ["1 hidden layer", "2 hidden layers", "LR"]
     assert figure.axes[0].get_title(loc="right") == "dropout 10 %"
     for n in (1, 2):
         line = found[f"{n} hidden layer{'s' if n > 1 else ''}"]
         np.testing.assert_array_equal(line.get_xdata(), [3000, 9000])
         np.testing.assert_allclose(line.get_ydata(), [0.37 + 0.1 / n, 0.31 + 0.1 / n])
-    assert set(found["ols"].get_ydata()) == {0.5}
+    assert set(found["LR"].get_ydata()) == {0.5}
 
 
 def test_dropout_at_the_units_of_the_chosen_net(table):

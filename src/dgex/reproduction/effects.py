@@ -23,7 +23,7 @@ def effect_figure(
     """MAE of the nets against their width or their dropout, a line per number of layers.
 
     A panel per set. The setting that is not drawn is that of the net chosen for the set. A dashed
-    line is the MAE of OLS.
+    line is the MAE of LR (`ols`).
 
     Parameters
     ----------
@@ -42,8 +42,8 @@ def effect_figure(
     """
     layers = sorted({n for table in tables.values() for n in table["hidden_layers"].dropna()})
     names = {int(n): f"{n} hidden layer{'s' if n > 1 else ''}" for n in layers}
-    palette = model_styles({"ols": "ols"} | dict.fromkeys(names.values(), "dgex"))
-    styles = palette | {"ols": Style(palette["ols"].colour, (5.0, 1.8))}
+    palette = model_styles({"LR": "ols"} | dict.fromkeys(names.values(), "dgex"))
+    styles = palette | {"LR": Style(palette["LR"].colour, (5.0, 1.8))}
     figure, axes_of = panels(list(tables))
     for set_name, table in tables.items():
         axes = axes_of[set_name]
@@ -75,7 +75,7 @@ def _draw(
         line = axes.plot(x, own["mae"], marker="o", markersize=4)[0]
         style_line(line, name, styles[name])
     ols = float(table.loc[table["method"] == "ols", "mae"].iloc[0])
-    style_line(axes.axhline(ols), "ols", styles["ols"])
+    style_line(axes.axhline(ols), "LR", styles["LR"])
     frame(axes, _ACROSS[across], "MAE (standardised units)")
     axes.set_xticks(values, [f"{value:g}" for value in values])
     return detail

@@ -20,8 +20,8 @@ from dgex.reproduction.tables import Results
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-NET = "dgex"
-"""Name of the chosen net in figures."""
+NET = "D-GEX"
+"""Name of the chosen net in figures; baselines have the paper's names."""
 
 
 class Shown(NamedTuple):
@@ -60,13 +60,14 @@ def figures_of(results: Results, out: Path, tables: dict[str, pd.DataFrame]) -> 
         return figures
     references: tuple[ModelKind, ...] = ("ols", "gene-knn")
     for reference in references:
-        if reference in evaluation.info["models"]:
+        name = BASELINES[reference]
+        if name in evaluation.info["models"]:
             figures[f"scatter-{reference}"] = Shown(
-                f"D-GEX against {BASELINES[reference]}",
+                f"{NET} against {name}",
                 f"Each dot is a target: its mean absolute error under the chosen net (up) against "
-                f"{reference} (across). Below the line the net is better. The axes end at the "
-                "99.8th percentile.",
-                scatter_figure(evaluation, NET, reference),
+                f"{name} (across). Below the line the net is better. The axes end at the 99.8th "
+                "percentile.",
+                scatter_figure(evaluation, NET, name),
             )
     logs = _logs(results, out, chosen)
     first = ["train", "validation", *tables]
@@ -99,7 +100,9 @@ def compared_methods(results: Results, out: Path, sets: list[str]) -> Evaluation
     """Errors per gene of the baselines and, as `NET`, of the net chosen for each set."""
     tables, counts = [], {}
     baselines = [Point(kind) for kind in BASELINES if kind != "mean"]
-    methods = {point.name: point for point in baselines if point.name not in results.failures}
+    methods = {
+        BASELINES[point.kind]: point for point in baselines if point.name not in results.failures
+    }
     for set_name in sets:
         shown = {name: (point, "validation") for name, point in methods.items()}
         chosen = results.chosen_net(set_name)
@@ -111,7 +114,9 @@ def compared_methods(results: Results, out: Path, sets: list[str]) -> Evaluation
             tables.append(genes.assign(model=name))
             counts[set_name] = evaluation.info["sets"][set_name]
     genes = pd.concat(tables, ignore_index=True)
-    kinds = {name: name for name in dict.fromkeys(genes["model"])}
+    kinds = {
+        name: methods[name].kind if name in methods else "dgex" for name in genes["model"].unique()
+    }
     return Evaluation(pd.DataFrame(), genes, {"models": kinds, "sets": counts})
 
 
