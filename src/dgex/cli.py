@@ -25,7 +25,7 @@ from dgex.config import (
     TrainConfig,
 )
 from dgex.errors import DgexError, UsageError
-from dgex.terminal import LineProgress, LogLines, TerminalProgress
+from dgex.terminal import LineProgress, LogLines, TerminalProgress, print_table
 
 log = logging.getLogger("dgex")
 
@@ -102,7 +102,7 @@ def demo(*, out: Path = Path("demo"), seed: int = 0) -> None:
     from dgex.demo import run_demo
 
     report, table = run_demo(out, seed=seed)
-    _print_table(table)
+    print_table(table)
     print(f"\nReport: {report}")
 
 
@@ -209,7 +209,7 @@ def evaluate(
     from dgex.evaluation.verb import evaluate as run
 
     evaluation = run(dataset, models, out, config=config)
-    _print_table(evaluation.summary)
+    print_table(evaluation.summary)
     print(f"\nReport: {out / 'report.html'}")
 
 
@@ -447,39 +447,6 @@ def _named_files(pairs: tuple[str, ...]) -> dict[str, Path]:
             raise UsageError(f"--external {name} is given twice.")
         files[name] = Path(path)
     return files
-
-
-_SHOWN = {
-    "model": "model",
-    "set": "set",
-    "n_profiles": "profiles",
-    "n_targets": "targets",
-    "mae": "MAE",
-    "mae_sd": "± sd",
-    "rmse": "RMSE",
-    "median_r": "median r",
-    "improvement_over_ols_percent": "vs OLS %",
-    "genes_won_over_ols_percent": "genes won %",
-}
-
-
-def _print_table(summary: Any) -> None:
-    """Print the columns of a summary that fit a terminal."""
-    decimals = {"improvement_over_ols_percent": 2, "genes_won_over_ols_percent": 1}
-    columns = {}
-    for column, title in _SHOWN.items():
-        values = summary[column]
-        if values.dtype.kind == "f":
-            digits = decimals.get(column, 4)
-            columns[title] = ["-" if v != v else f"{v:.{digits}f}" for v in values]
-        else:
-            columns[title] = [str(v) for v in values]
-    widths = {t: max(len(t), *(len(v) for v in values)) for t, values in columns.items()}
-    left = {"model", "set"}
-    rows = [list(columns), *zip(*columns.values(), strict=True)]
-    for row in rows:
-        cells = zip(row, widths.items(), strict=True)
-        print("  ".join(c.ljust(w) if t in left else c.rjust(w) for c, (t, w) in cells).rstrip())
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -85,3 +85,45 @@ class TerminalProgress:
         if self._bar is not None:
             self._bar.stop()
         self._bar, self._task, self._what = None, None, ""
+
+
+_SHOWN = {
+    "model": "model",
+    "set": "set",
+    "n_profiles": "profiles",
+    "n_targets": "targets",
+    "mae": "MAE",
+    "mae_sd": "± sd",
+    "rmse": "RMSE",
+    "median_r": "median r",
+    "improvement_over_ols_percent": "vs OLS %",
+    "genes_won_over_ols_percent": "genes won %",
+}
+
+
+def print_table(summary: Any) -> None:
+    """Print the columns of an evaluation's summary that fit a terminal.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> scores = {name: [0.25] for name in _SHOWN} | {"model": ["ols"], "set": ["test"]}
+    >>> print_table(pd.DataFrame(scores)[list(_SHOWN)])  # doctest: +ELLIPSIS
+    model  set   ...
+    ols    test  ...
+    """
+    decimals = {"improvement_over_ols_percent": 2, "genes_won_over_ols_percent": 1}
+    columns = {}
+    for column, title in _SHOWN.items():
+        values = summary[column]
+        if values.dtype.kind == "f":
+            digits = decimals.get(column, 4)
+            columns[title] = ["-" if v != v else f"{v:.{digits}f}" for v in values]
+        else:
+            columns[title] = [str(v) for v in values]
+    widths = {t: max(len(t), *(len(v) for v in values)) for t, values in columns.items()}
+    left = {"model", "set"}
+    rows = [list(columns), *zip(*columns.values(), strict=True)]
+    for row in rows:
+        cells = zip(row, widths.items(), strict=True)
+        print("  ".join(c.ljust(w) if t in left else c.rjust(w) for c, (t, w) in cells).rstrip())

@@ -5,13 +5,11 @@ Source: Subramanian et al., "A next generation connectivity map", Cell 2017.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from dgex.errors import UsageError
-from dgex.models.base import Model
 from dgex.models.linear import OLS
 
 if TYPE_CHECKING:
@@ -22,7 +20,7 @@ LOWEST, HIGHEST = 0.0, 15.0
 """Bounds of inferred log2 expression."""
 
 
-class CMapLinear(Model):
+class CMapLinear(OLS):
     """CMap's linear model: takes and gives log2 expression, not z-scores.
 
     Examples
@@ -36,20 +34,6 @@ class CMapLinear(Model):
 
     kind = "cmap"
 
-    def __init__(self) -> None:
-        self.weight_lt = np.empty((0, 0), dtype=np.float32)
-        self.intercept_t = np.empty(0, dtype=np.float32)
-
-    @property
-    def n_landmarks(self) -> int:
-        """Number of landmarks it takes."""
-        return len(self.weight_lt)
-
-    @property
-    def n_targets(self) -> int:
-        """Number of targets it infers."""
-        return len(self.intercept_t)
-
     def fit(self, dataset: Dataset, config: TrainConfig) -> None:
         """Refuse: the model is read, not trained.
 
@@ -60,23 +44,6 @@ class CMapLinear(Model):
         """
         raise UsageError("A cmap model is read with dgex import-cmap. Train the model ols instead.")
 
-    def arrays(self) -> dict[str, np.ndarray]:
-        """Arrays ``weight_lt``, shape (l, t), and ``intercept_t``, shape (t,)."""
-        return {"weight_lt": self.weight_lt, "intercept_t": self.intercept_t}
-
-    def settings(self) -> dict[str, Any]:
-        """Nothing: the arrays say all."""
-        return {}
-
-    @classmethod
-    def from_arrays(cls, arrays: Mapping[str, np.ndarray], settings: Mapping[str, Any]) -> Self:
-        """Undo `arrays` and `settings`."""
-        weights = OLS.from_arrays(arrays, settings)
-        model = cls()
-        model.weight_lt, model.intercept_t = weights.weight_lt, weights.intercept_t
-        return model
-
     def _predict_block(self, x_bl: np.ndarray, y_bt: np.ndarray) -> None:
-        np.matmul(x_bl, self.weight_lt, out=y_bt, casting="same_kind")
-        y_bt += self.intercept_t
+        super()._predict_block(x_bl, y_bt)
         np.clip(y_bt, LOWEST, HIGHEST, out=y_bt)

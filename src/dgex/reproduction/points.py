@@ -41,13 +41,8 @@ def scored_sets(dataset: Dataset) -> list[str]:
 
 def failure_of(out: Path, point: Point) -> str | None:
     """Why a point failed, None where it did not."""
-    file = _failure_file(out, point)
-    if not file.is_file():
-        return None
-    try:
-        return str(json.loads(file.read_text("utf-8"))["reason"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{file} is damaged ({error!r}). Remove it.") from error
+    failure = _failure(out, point)
+    return None if failure is None else failure[0]
 
 
 def run_point(
@@ -63,7 +58,8 @@ def run_point(
     UsageError
         Another process trains this point.
     """
-    if failure_of(out, point) is not None and _diverged(out, point) and not config.retry_failed:
+    failure = _failure(out, point)
+    if failure is not None and failure[1] and not config.retry_failed:
         log.warning("%s diverged before; --retry-failed trains it again.", point.name)
         return
     try:
@@ -130,5 +126,13 @@ def _failure_file(out: Path, point: Point) -> Path:
     return out / "failed" / f"{point.name}.json"
 
 
-def _diverged(out: Path, point: Point) -> bool:
-    return bool(json.loads(_failure_file(out, point).read_text("utf-8")).get("diverged"))
+def _failure(out: Path, point: Point) -> tuple[str, bool] | None:
+    """Why a point failed and whether its training diverged."""
+    file = _failure_file(out, point)
+    if not file.is_file():
+        return None
+    try:
+        content = json.loads(file.read_text("utf-8"))
+        return str(content["reason"]), bool(content.get("diverged"))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"{file} is damaged ({error!r}). Remove it.") from error
