@@ -27,11 +27,8 @@ from dgex.files import sha256_of, write_json
 from dgex.models.base import Model
 from dgex.models.card import model_card
 from dgex.models.checkpoint import CHECKPOINT_FILE, Best
-from dgex.models.cmap_linear import CMapLinear
 from dgex.models.dgex_net import DGEX
-from dgex.models.lasso import Lasso
-from dgex.models.linear import OLS, MeanModel, Ridge
-from dgex.models.neighbours import GeneKNN
+from dgex.models.kinds import KINDS
 from dgex.provenance import write_run
 
 if TYPE_CHECKING:
@@ -45,11 +42,6 @@ REMEDY = "Train the Model again."
 
 _DTYPES = {"F32": "<f4", "F64": "<f8", "I64": "<i8", "I32": "<i4", "U8": "u1", "BOOL": "?"}
 
-KINDS: dict[str, type[Model]] = {
-    kind.kind: kind for kind in (MeanModel, OLS, Ridge, Lasso, GeneKNN, DGEX, CMapLinear)
-}
-
-
 @dataclass(frozen=True, repr=False)
 class Bundle:
     """A trained Model with all that it needs to infer profiles.
@@ -59,7 +51,7 @@ class Bundle:
     path
         Its directory.
     kind
-        One of `KINDS`.
+        One of `dgex.models.kinds.KINDS`.
     model
         What infers targets from landmarks.
     preprocessor

@@ -17,9 +17,10 @@ from dgex.data.view import JOINED_FOLDER, TrainingView, join_splits, target_slic
 from dgex.errors import DataError, DivergedError, UsageError, name_list
 from dgex.files import partial_path, refuse_existing, whole_directory
 from dgex.models.base import Model, set_mae
-from dgex.models.bundle import KINDS, Bundle, write_bundle
+from dgex.models.bundle import Bundle, write_bundle
 from dgex.models.checkpoint import CHECKPOINT_FILE, Best
 from dgex.models.dgex_files import check_dgex_files, dgex_files
+from dgex.models.kinds import KINDS
 
 log = logging.getLogger("dgex")
 

@@ -1,0 +1,14 @@
+"""The kinds of models, by the names that people and files call them."""
+
+from __future__ import annotations
+
+from dgex.models.base import Model
+from dgex.models.cmap_linear import CMapLinear
+from dgex.models.dgex_net import DGEX
+from dgex.models.lasso import Lasso
+from dgex.models.linear import OLS, MeanModel, Ridge
+from dgex.models.neighbours import GeneKNN
+
+KINDS: dict[str, type[Model]] = {
+    kind.kind: kind for kind in (MeanModel, OLS, Ridge, Lasso, GeneKNN, DGEX, CMapLinear)
+}
