@@ -42,6 +42,7 @@ REMEDY = "Train the Model again."
 
 _DTYPES = {"F32": "<f4", "F64": "<f8", "I64": "<i8", "I32": "<i4", "U8": "u1", "BOOL": "?"}
 
+
 @dataclass(frozen=True, repr=False)
 class Bundle:
     """A trained Model with all that it needs to infer profiles.
