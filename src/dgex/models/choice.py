@@ -20,8 +20,8 @@ CHOICE_PROFILES = 5000
 """Validation profiles, at most, on which a setting is chosen; drawn by the seed from more."""
 
 
-def choice_rows(dataset: Dataset, seed: int) -> np.ndarray:
-    """Rows of the validation profiles to choose on, sorted.
+def choice_rows(dataset: Dataset, seed: int, most: int = CHOICE_PROFILES) -> np.ndarray:
+    """Rows of the validation profiles to choose on, sorted, at most so many.
 
     Raises
     ------
@@ -40,9 +40,9 @@ def choice_rows(dataset: Dataset, seed: int) -> np.ndarray:
             f"{dataset.name} has no validation profiles to choose on. "
             "Prepare it with a validation share above 0."
         )
-    if n <= CHOICE_PROFILES:
+    if n <= most:
         return np.arange(n)
-    return np.sort(np.random.default_rng(seed).choice(n, CHOICE_PROFILES, replace=False))
+    return np.sort(np.random.default_rng(seed).choice(n, most, replace=False))
 
 
 def choice_mae(

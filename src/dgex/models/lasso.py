@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -143,18 +144,133 @@ def descend(
     >>> weight_lt.round(4)
     array([[2.5]])
     """
+    what = f"lasso at penalty {penalty:g}"
+    n_targets = weight_lt.shape[1]
+    report(what, 0, n_targets)
+    off_t = solve(
+        Products(sums.xx_ll),
+        penalty * sums.n,
+        sums.xy_lt,
+        sums.yy_t,
+        weight_lt,
+        tolerance,
+        lambda done: report(what, done, n_targets),
+    )
+    if off_t.any():
+        log.warning(
+            "%s: %d of %d targets are not solved to the last digit; their "
+            "training predictions are within %.1g standard deviations of the solution.",
+            what,
+            np.count_nonzero(off_t),
+            n_targets,
+            off_t.max(),
+        )
+
+
+class Products:
+    """Products of the columns of a matrix with each other, as the solver needs them."""
+
+    def __init__(self, xx_ll: np.ndarray) -> None:
+        self.square_l = np.diagonal(xx_ll)
+        self._xx_ll = xx_ll
+        self._value_l, self._vector_ll = np.linalg.eigh(xx_ll)
+
+    def times(self, weight_lb: np.ndarray) -> np.ndarray:
+        """The products times some weights."""
+        return self._xx_ll @ weight_lb
+
+    def smoother(self, balance: float) -> Callable[[np.ndarray], np.ndarray]:
+        """What multiplies by `balance` times the inverse of the products plus `balance`."""
+        shrink_l = balance / (self._value_l.clip(0.0) + balance)
+        near_ll = (self._vector_ll * shrink_l) @ self._vector_ll.T
+        return near_ll.__matmul__
+
+
+class ThinProducts(Products):
+    """The same for a matrix with few rows, without ever making all products of its columns.
+
+    Parameters
+    ----------
+    x_rl
+        The matrix, float64, shape (rows, l).
+
+    Examples
+    --------
+    >>> x_rl = np.array([[1.0, 2.0, 0.0]])
+    >>> ThinProducts(x_rl).times(np.array([[1.0], [0.0], [0.0]])).ravel()
+    array([1., 2., 0.])
+    """
+
+    def __init__(self, x_rl: np.ndarray) -> None:
+        self.square_l = np.einsum("rl,rl->l", x_rl, x_rl)
+        self._x_rl = x_rl
+        value_r, vector_rr = np.linalg.eigh(x_rl @ x_rl.T)
+        # Directions of rounding only; they would not come out orthogonal.
+        kept_r = value_r > len(x_rl) * np.finfo(np.float64).eps * max(value_r[-1], 0.0)
+        self._value_k = value_r[kept_r]
+        self._vector_lk = x_rl.T @ (vector_rr[:, kept_r] / np.sqrt(self._value_k))
+
+    def times(self, weight_lb: np.ndarray) -> np.ndarray:
+        """The products times some weights."""
+        return self._x_rl.T @ (self._x_rl @ weight_lb)
+
+    def smoother(self, balance: float) -> Callable[[np.ndarray], np.ndarray]:
+        """What multiplies by `balance` times the inverse of the products plus `balance`."""
+        taken_k1 = (self._value_k / (self._value_k + balance))[:, None]
+        vector_lk = self._vector_lk
+        return lambda x_lb: x_lb - vector_lk @ (taken_k1 * (vector_lk.T @ x_lb))
+
+
+def solve(
+    products: Products,
+    threshold: float,
+    xy_lt: np.ndarray,
+    yy_t: np.ndarray,
+    weight_lt: np.ndarray,
+    tolerance: float = TOLERANCE,
+    on_block: Callable[[int], None] = lambda done: None,
+) -> np.ndarray:
+    """Bring weights to the minimum of the lasso's objective, in place; see `descend`.
+
+    Parameters
+    ----------
+    products
+        Those of the landmarks, summed over profiles.
+    threshold
+        The penalty times the number of profiles.
+    xy_lt, yy_t
+        Products of landmarks and targets (l, t) and squares of targets (t,), summed over profiles.
+    weight_lt
+        Weights to start from, float64, shape (l, t).
+    tolerance
+        See `TOLERANCE`.
+    on_block
+        Called after every block with the number of targets done.
+
+    Returns
+    -------
+    numpy.ndarray
+        0 where a target is solved, or else how far its training predictions may be from the
+        solution, in standard deviations of the target, shape (t,).
+
+    Examples
+    --------
+    >>> weight_lt, one = np.zeros((1, 1)), np.ones((1, 1))
+    >>> solve(Products(2 * one), 1.0, 6 * one, np.array([18.0]), weight_lt)
+    array([0.])
+    >>> weight_lt.round(4)
+    array([[2.5]])
+    """
     from threadpoolctl import threadpool_limits
 
     n_targets = weight_lt.shape[1]
-    what = f"lasso at penalty {penalty:g}"
-    report(what, 0, n_targets)
-    problem = _Problem(sums, penalty)
-    allowed_t = 0.5 * tolerance * sums.yy_t
+    problem = _Problem(products, threshold)
+    allowed_t = 0.5 * tolerance * yy_t
     gap_t = np.empty(n_targets)
 
-    def solve(block: slice) -> int:
+    def solve_block(block: slice) -> int:
         weight_lb = np.ascontiguousarray(weight_lt[:, block])
-        xy_lb, yy_b = np.ascontiguousarray(sums.xy_lt[:, block]), sums.yy_t[block]
+        xy_lb, yy_b = np.ascontiguousarray(xy_lt[:, block]), yy_t[block]
         gap_t[block] = problem.solve(xy_lb, yy_b, weight_lb, allowed_t[block])
         weight_lt[:, block] = weight_lb
         return min(block.stop, n_targets)
@@ -162,19 +278,12 @@ def descend(
     blocks = [slice(at, at + BLOCK_TARGETS) for at in range(0, n_targets, BLOCK_TARGETS)]
     # One block per thread: the steps between the matrix products run in parallel too.
     with threadpool_limits(1):
-        for done in map_blocks(solve, blocks):
-            report(what, done, n_targets)
-    unsolved = np.flatnonzero(gap_t > allowed_t)
-    if len(unsolved):
-        worst = float(np.sqrt(2 * gap_t[unsolved] / sums.yy_t[unsolved]).max())
-        log.warning(
-            "lasso at penalty %g: %d of %d targets are not solved to the last digit; their "
-            "training predictions are within %.1g standard deviations of the solution.",
-            penalty,
-            len(unsolved),
-            n_targets,
-            worst,
-        )
+        for done in map_blocks(solve_block, blocks):
+            on_block(done)
+    off_t = np.zeros(n_targets)
+    unsolved = gap_t > allowed_t
+    off_t[unsolved] = np.sqrt(2 * gap_t[unsolved] / yy_t[unsolved])
+    return off_t
 
 
 class _Problem:
@@ -183,42 +292,40 @@ class _Problem:
     Sums over profiles rather than means save copies of the products.
     """
 
-    def __init__(self, sums: Gram, penalty: float) -> None:
-        self.xx_ll = sums.xx_ll
-        self.square_l = np.diagonal(sums.xx_ll)
-        self.threshold = penalty * sums.n
-        self.value_l, self.vector_ll = np.linalg.eigh(sums.xx_ll)
+    def __init__(self, products: Products, threshold: float) -> None:
+        self.products = products
+        self.threshold = threshold
 
     def solve(
         self, xy_lb: np.ndarray, yy_b: np.ndarray, weight_lb: np.ndarray, allowed_b: np.ndarray
     ) -> np.ndarray:
         """Bring the weights of a block of targets to the solution, in place; their gaps."""
+        square_l = self.products.square_l
         # A landmark or target with one value in all profiles has no weights.
-        weight_lb[self.square_l <= 0] = 0.0
+        weight_lb[square_l <= 0] = 0.0
         weight_lb[:, yy_b <= 0] = 0.0
-        pull_lb = np.clip(xy_lb - self.xx_ll @ weight_lb, -self.threshold, self.threshold)
+        pull_lb = np.clip(xy_lb - self.products.times(weight_lb), -self.threshold, self.threshold)
         gap_b = self.gap(xy_lb, yy_b, weight_lb)
         # The threshold over the size of a common weight, 1/20 in standardised units.
-        balance = 20 * self.threshold * float(np.sqrt(self.square_l.mean() / (yy_b.mean() or 1.0)))
-        near_ll = None
+        balance = 20 * self.threshold * float(np.sqrt(square_l.mean() / (yy_b.mean() or 1.0)))
+        smooth = None
         for number in range(1, MAX_ROUNDS + 1):
             # Only what is not solved yet.
             open_b = np.flatnonzero(gap_b > allowed_b)
             if len(open_b) == 0:
                 break
-            if near_ll is None:
-                shrink_l = balance / (self.value_l.clip(0.0) + balance)
-                near_ll = (self.vector_ll * shrink_l) @ self.vector_ll.T
+            if smooth is None:
+                smooth = self.products.smoother(balance)
             xy_lo = xy_lb[:, open_b]
             weight_lo, pull_lo, factor = self.round(
-                xy_lo, weight_lb[:, open_b], pull_lb[:, open_b], balance, near_ll
+                xy_lo, weight_lb[:, open_b], pull_lb[:, open_b], balance, smooth
             )
             weight_lb[:, open_b], pull_lb[:, open_b] = weight_lo, pull_lo
             gap_b[open_b] = self.gap(xy_lo, yy_b[open_b], weight_lo)
             # Ever more rarely: only with a balance that stays is the method sure to arrive.
             if number & (number - 1) == 0 and not 0.5 < factor < 2:
                 balance *= factor
-                near_ll = None
+                smooth = None
         return gap_b
 
     def round(
@@ -227,7 +334,7 @@ class _Problem:
         weight_lo: np.ndarray,
         pull_lo: np.ndarray,
         balance: float,
-        near_ll: np.ndarray,
+        smooth: Callable[[np.ndarray], np.ndarray],
     ) -> tuple[np.ndarray, np.ndarray, float]:
         """Weights, their pulls, and the factor on the balance after some iterations.
 
@@ -241,7 +348,7 @@ class _Problem:
         held_lo = np.clip(state_lo, -most, most)
         for _ in range(ROUND):
             before_lo = state_lo - held_lo
-            smooth_lo = near_ll @ (before_lo - held_lo + target_lo)
+            smooth_lo = smooth(before_lo - held_lo + target_lo)
             state_lo += OVER_RELAXATION * (smooth_lo - before_lo)
             np.clip(state_lo, -most, most, out=held_lo)
         weight_lo = state_lo - held_lo
@@ -256,7 +363,7 @@ class _Problem:
         The dual point is the residual, shrunk until no landmark's product with it is above the
         threshold.
         """
-        gradient_lb = xy_lb - self.xx_ll @ weight_lb
+        gradient_lb = xy_lb - self.products.times(weight_lb)
         explained_b = np.einsum("lb,lb->b", xy_lb, weight_lb)
         # |y - Xw|² = y·y - w·X'y - w·(X'y - X'Xw)
         residual_b = yy_b - explained_b - np.einsum("lb,lb->b", gradient_lb, weight_lb)
