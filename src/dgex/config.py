@@ -13,10 +13,13 @@ from dgex.errors import UsageError
 Protocol = Literal["strict", "paper"]
 Orientation = Literal["genes-by-samples", "samples-by-genes"]
 Moments = Literal["own", "training"]
-ModelKind = Literal["mean", "ols", "ridge", "lasso", "gene-knn", "dgex"]
+ModelKind = Literal[
+    "mean", "ols", "ridge", "lasso", "gene-knn", "sample-knn", "sample-lasso", "dgex"
+]
 
 RIDGE_PENALTIES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0, 3.0, 10.0)
 LASSO_PENALTIES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3)
+SAMPLE_LASSO_PENALTIES = (1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1, 0.2, 0.5)
 
 
 @dataclass(frozen=True)
@@ -127,10 +130,11 @@ class TrainConfig:
     penalties
         Penalties of ridge or lasso tried, relative to the number of training profiles; the one
         with the lowest validation MAE is kept. Where not given: 1e-4 to 10 for ridge, 1e-4 to
-        0.3 for lasso, two in every power of ten.
+        0.3 for lasso, two in every power of ten; 1e-3 to 0.5 for sample-lasso, three in every
+        power of ten.
     neighbours
-        Numbers of nearest landmarks tried by gene-knn, as far as there are so many; the one with
-        the lowest validation MAE is kept.
+        Numbers of nearest landmarks (gene-knn) or training profiles (sample-knn) tried, as far as
+        there are so many; the one with the lowest validation MAE is kept.
     hidden_layers
         Hidden layers of the net, 1 to 3.
     hidden_units

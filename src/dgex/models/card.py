@@ -10,6 +10,10 @@ _KINDS = {
     "ridge": "ridge regression, one linear combination of all landmarks per target",
     "lasso": "the lasso, one linear combination of few landmarks per target",
     "gene-knn": "the mean of the landmarks nearest to the target over the training profiles",
+    "sample-knn": "the mean of the training profiles nearest to the profile over the landmarks; it "
+    "holds the training profiles themselves",
+    "sample-lasso": "the lasso of a profile on training profiles over the landmarks; it holds the "
+    "training profiles themselves",
     "dgex": "the net of D-GEX, tanh hidden layers and a linear output for all targets",
 }
 

@@ -34,6 +34,8 @@ _OPTIONS = {
     "ridge": {"penalties"},
     "lasso": {"penalties"},
     "gene-knn": {"neighbours"},
+    "sample-knn": {"neighbours"},
+    "sample-lasso": {"penalties"},
 }
 _WHOLE_NUMBERS = (
     "hidden_layers",

@@ -8,7 +8,10 @@ from dgex.models.dgex_net import DGEX
 from dgex.models.lasso import Lasso
 from dgex.models.linear import OLS, MeanModel, Ridge
 from dgex.models.neighbours import GeneKNN
+from dgex.models.sample_lasso import SampleLasso
+from dgex.models.samples import SampleKNN
 
 KINDS: dict[str, type[Model]] = {
-    kind.kind: kind for kind in (MeanModel, OLS, Ridge, Lasso, GeneKNN, DGEX, CMapLinear)
+    kind.kind: kind
+    for kind in (MeanModel, OLS, Ridge, Lasso, GeneKNN, SampleKNN, SampleLasso, DGEX, CMapLinear)
 }
