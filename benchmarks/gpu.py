@@ -25,10 +25,10 @@ import torch
 from rehearsal import N_LANDMARKS, N_TARGETS, Rehearsal
 from table import show
 
-from dgex.config import TrainConfig
+from dgex.config import NetConfig, TrainConfig, net_options
 from dgex.models import train
 from dgex.models.device import DTYPES, Precision, choose_device, choose_precision
-from dgex.models.dgex_net import DGEX, net_settings
+from dgex.models.net_model import DGEX, net_settings
 
 PAPER_EPOCHS = 200
 L1000_PROFILES = 1_328_098
@@ -65,7 +65,7 @@ def ceilings(device: torch.device, dtype: torch.dtype) -> tuple[float, float]:
 
 def train_row(
     data: Rehearsal,
-    config: TrainConfig,
+    config: NetConfig,
     *,
     precision: Precision,
     compiled: bool,
@@ -103,7 +103,7 @@ def train_row(
 
 
 def predict_row(
-    arrays: dict[str, np.ndarray], config: TrainConfig, n: int, device: torch.device
+    arrays: dict[str, np.ndarray], config: NetConfig, n: int, device: torch.device
 ) -> dict[str, object]:
     """Inference of n profiles from memory to memory; the output is thrown away."""
     model = DGEX.from_arrays(arrays, net_settings(config))
@@ -148,7 +148,7 @@ def main() -> None:
                     "precision": precision,
                 }
             )
-            config = TrainConfig(
+            options = TrainConfig(
                 model="dgex",
                 hidden_layers=layers,
                 hidden_units=units,
@@ -156,6 +156,7 @@ def main() -> None:
                 device=device.type,
                 precision=precision,
             )
+            config = net_options(options, data["train"].n)
             for compiled in (False, True) if device.type == "cuda" else (False,):
                 row, arrays = train_row(
                     data,

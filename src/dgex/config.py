@@ -14,12 +14,47 @@ Protocol = Literal["strict", "paper"]
 Orientation = Literal["genes-by-samples", "samples-by-genes"]
 Moments = Literal["own", "training"]
 ModelKind = Literal[
-    "mean", "ols", "ridge", "lasso", "gene-knn", "sample-knn", "sample-lasso", "dgex"
+    "mean",
+    "ols",
+    "ridge",
+    "lasso",
+    "gene-knn",
+    "sample-knn",
+    "sample-lasso",
+    "dgex",
+    "resnet",
+    "taaf",
 ]
 
 RIDGE_PENALTIES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0, 3.0, 10.0)
 LASSO_PENALTIES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3)
 SAMPLE_LASSO_PENALTIES = (1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1, 0.2, 0.5)
+
+NET_OPTIONS: dict[str, dict[str, float]] = {
+    "dgex": {
+        "hidden_layers": 1,
+        "hidden_units": 3000,
+        "dropout": 0.1,
+        "epochs": 200,
+        "batch_size": 200,
+    },
+    "resnet": {
+        "hidden_layers": 2,
+        "hidden_units": 1024,
+        "dropout": 0.1,
+        "batch_size": 32,
+        "learning_rate": 1e-3,
+    },
+    "taaf": {
+        "hidden_layers": 2,
+        "hidden_units": 1000,
+        "dropout": 0.25,
+        "epochs": 100,
+        "batch_size": 64,
+        "learning_rate": 5e-4,
+    },
+}
+"""What the options of a net are, by kind, where they are not given; see `net_options`."""
 
 
 @dataclass(frozen=True)
@@ -136,25 +171,28 @@ class TrainConfig:
         Numbers of nearest landmarks (gene-knn) or training profiles (sample-knn) tried, as far as
         there are so many; the one with the lowest validation MAE is kept.
     hidden_layers
-        Hidden layers of the net, 1 to 3.
+        Hidden layers of the net, of resnet its blocks, 1 to 3. Where not given: 1 for dgex, 2 for
+        resnet and taaf.
     hidden_units
-        Units of each hidden layer.
+        Units of each hidden layer. Where not given: 3000 for dgex, 1024 for resnet, 1000 for taaf.
     dropout
-        Share of hidden units dropped while training.
+        Share of hidden units dropped while training. Where not given: 0.1, for taaf 0.25.
     epochs
-        Passes over the training profiles.
+        Passes over the training profiles. Where not given: 200 for dgex, 100 for taaf; for resnet
+        40, above 2,000 training profiles as many as make 80,000 profiles, but 20 at least.
     batch_size
-        Profiles of one step.
+        Profiles of one step. Where not given: 200 for dgex, 32 for resnet, 64 for taaf.
     learning_rate
-        First learning rate; where not given, 5e-4 for one hidden layer and 3e-4 for more.
+        First learning rate, of resnet the highest. Where not given: 5e-4 for a dgex of one hidden
+        layer and 3e-4 for one of more, 1e-3 for resnet, 5e-4 for taaf.
     output_rate_factor
-        Learning rate of the weights above the first layer, as a multiple.
+        Of dgex: learning rate of the weights above the first layer, as a multiple.
     momentum
-        Momentum of the gradient descent.
+        Of dgex: momentum of the gradient descent.
     rate_decay
-        Factor on the learning rate when the training MAE rises.
+        Of dgex: factor on the learning rate when the training MAE rises.
     least_learning_rate
-        Learning rate below which it does not fall.
+        Of dgex: learning rate below which it does not fall.
     monitor_profiles
         Training profiles, drawn once, on which the training MAE is measured.
     select_on
@@ -188,11 +226,11 @@ class TrainConfig:
     model: ModelKind = "ridge"
     penalties: tuple[float, ...] | None = None
     neighbours: tuple[int, ...] = (1, 2, 3, 5, 10, 15, 20, 30, 50, 75, 100, 150, 200)
-    hidden_layers: int = 1
-    hidden_units: int = 3000
-    dropout: float = 0.1
-    epochs: int = 200
-    batch_size: int = 200
+    hidden_layers: int | None = None
+    hidden_units: int | None = None
+    dropout: float | None = None
+    epochs: int | None = None
+    batch_size: int | None = None
     learning_rate: float | None = None
     output_rate_factor: float = 3.0
     momentum: float = 0.5
@@ -209,6 +247,48 @@ class TrainConfig:
     seed: int = 0
     resume: bool = False
     overwrite: bool = False
+
+
+@dataclass(frozen=True)
+class NetConfig(TrainConfig):
+    """How a net is trained: a `TrainConfig` in which every option of a net has its value.
+
+    Made by `net_options`.
+    """
+
+    hidden_layers: int = 0
+    hidden_units: int = 0
+    dropout: float = 0.0
+    epochs: int = 0
+    batch_size: int = 0
+    learning_rate: float = 0.0
+
+
+def net_options(config: TrainConfig, n_train: int) -> NetConfig:
+    """The options of a net, those that are not given by its kind and its training profiles.
+
+    Parameters
+    ----------
+    config
+        Options; its model is a net.
+    n_train
+        Number of training profiles.
+
+    Examples
+    --------
+    >>> net_options(TrainConfig(model="resnet", dropout=0.3), n_train=10_000).epochs
+    20
+    """
+    if isinstance(config, NetConfig):
+        return config
+    options = dict(NET_OPTIONS[config.model])
+    given = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
+    if config.model == "dgex":
+        layers = given["hidden_layers"] or options["hidden_layers"]
+        options["learning_rate"] = 5e-4 if layers == 1 else 3e-4
+    if config.model == "resnet":
+        options["epochs"] = min(40, max(20, round(80_000 / n_train)))
+    return NetConfig(**options | {name: x for name, x in given.items() if x is not None})
 
 
 @dataclass(frozen=True)

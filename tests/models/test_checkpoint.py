@@ -28,7 +28,7 @@ def test_what_is_saved_is_loaded(tmp_path, best_epoch):
     assert (loaded.epoch, loaded.learning_rate, loaded.rows) == (3, 1e-3, saved.rows)
     for one, two in [
         (saved.weights, loaded.weights),
-        (saved.momentum, loaded.momentum),
+        (saved.optimiser, loaded.optimiser),
         (saved.best["validation"].arrays, loaded.best["validation"].arrays),
     ]:
         np.testing.assert_array_equal(one["output.bias"], two["output.bias"])

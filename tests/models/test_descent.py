@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from dgex.models import descent as module
+from dgex.models import optimiser as module
 from dgex.models.descent import Descent
 from dgex.models.nets import DGEXNet
 

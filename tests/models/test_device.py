@@ -90,13 +90,13 @@ def test_gpus_with_bf16(monkeypatch, capability, expected):
 def test_memory_is_checked_beforehand(monkeypatch):
     config = TrainConfig(model="dgex", hidden_layers=3, hidden_units=9000)
     monkeypatch.setattr(module, "free_memory", lambda device: 5e9)
-    check_memory(200_000_000, config, CPU)
+    check_memory(200_000_000, 24, config, CPU)
     with pytest.raises(
         DataError,
         match=r"3 x 9000 hidden units \(256,000,000 weights\) needs 6\.1 GB to be trained on "
         r"this cpu, and 5\.0 GB are free\. Take fewer --hidden-units",
     ):
-        check_memory(256_000_000, config, CPU)
+        check_memory(256_000_000, 24, config, CPU)
 
 
 def test_some_memory_is_free():
@@ -110,7 +110,7 @@ def test_what_is_out_of_memory():
     assert is_out_of_memory(MemoryError())
     assert is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory."))
     assert not is_out_of_memory(RuntimeError("shapes do not fit"))
-    error = out_of_memory(10, TrainConfig(), CPU, "there is not as much")
+    error = out_of_memory(10, 24, TrainConfig(), CPU, "there is not as much")
     assert "\n" not in str(error)
 
 

@@ -137,7 +137,7 @@ def test_single_precision_nets_and_read_only_maps(tmp_path):
 def test_it_is_the_gradient_of_the_model(dataset):
     """Not only of the formula above: of what `predict` gives."""
     from dgex.config import TrainConfig
-    from dgex.models.dgex_net import DGEX
+    from dgex.models.net_model import DGEX
 
     model = DGEX()
     options = {"hidden_layers": 2, "hidden_units": 4, "dropout": 0.25, "epochs": 30}

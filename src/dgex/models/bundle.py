@@ -27,8 +27,8 @@ from dgex.files import sha256_of, write_json
 from dgex.models.base import Model
 from dgex.models.card import model_card
 from dgex.models.checkpoint import CHECKPOINT_FILE, Best
-from dgex.models.dgex_net import DGEX
 from dgex.models.kinds import KINDS
+from dgex.models.net_model import Net
 from dgex.provenance import write_run
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ class Bundle:
     @property
     def precision(self) -> Precision:
         """What it infers in: ``float32`` or ``bf16``."""
-        return self.model.precision if isinstance(self.model, DGEX) else "float32"
+        return self.model.precision if isinstance(self.model, Net) else "float32"
 
     def predict(self, x_nl: np.ndarray) -> np.ndarray:
         """Inferred targets (n, t) of landmarks (n, l), both in the `units` of the model."""
@@ -161,7 +161,7 @@ class Bundle:
                 f"{weights_path} infers {model.n_targets} targets from {model.n_landmarks} "
                 f"landmarks, but the gene tables beside it have {genes[1]} and {genes[0]}. {REMEDY}"
             )
-        if isinstance(model, DGEX):
+        if isinstance(model, Net):
             model.infer_in(precision)
         elif precision == "bf16":
             raise UsageError(

@@ -15,6 +15,9 @@ _KINDS = {
     "sample-lasso": "the lasso of a profile on training profiles over the landmarks; it holds the "
     "training profiles themselves",
     "dgex": "the net of D-GEX, tanh hidden layers and a linear output for all targets",
+    "resnet": "a residual net, blocks of normalised hidden layers beside a linear path, for all "
+    "targets at once; the average of its weights over the last steps",
+    "taaf": "the net of D-GEX with an activation learned by each unit (Kunc & Kléma 2021)",
 }
 
 _PROTOCOLS = {

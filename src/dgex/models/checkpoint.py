@@ -58,10 +58,12 @@ class Checkpoint:
         Learning rate of the next epoch.
     rows
         One row of the training log per epoch.
-    weights, momentum
-        Weights and their momentum by name.
+    weights, optimiser
+        Weights, and what the optimiser goes by, by name.
     best
         Best weights by the set they were chosen on.
+    averages
+        Averages of the weights by name, where these are what is kept.
     """
 
     identity: dict[str, Any]
@@ -69,17 +71,19 @@ class Checkpoint:
     learning_rate: float
     rows: list[dict[str, float]]
     weights: dict[str, np.ndarray]
-    momentum: dict[str, np.ndarray]
+    optimiser: dict[str, np.ndarray]
     best: dict[str, Best] = field(default_factory=dict)
+    averages: dict[str, np.ndarray] = field(default_factory=dict)
 
     def save(self, folder: Path) -> None:
         """Write ``checkpoint.safetensors`` into `folder`, in place of the one before."""
         from safetensors.numpy import save_file
 
         arrays = {f"weights/{name}": array for name, array in self.weights.items()}
-        arrays |= {f"momentum/{name}": array for name, array in self.momentum.items()}
+        arrays |= {f"optimiser/{name}": array for name, array in self.optimiser.items()}
+        arrays |= {f"averages/{name}": array for name, array in self.averages.items()}
         for set_name, best in self.best.items():
-            # Weights that are the best so far would be the same arrays twice.
+            # Weights, or averages, that are the best so far would be the same arrays twice.
             if best.epoch == self.epoch:
                 continue
             arrays |= {f"best/{set_name}/{name}": array for name, array in best.arrays.items()}
@@ -132,17 +136,19 @@ class Checkpoint:
                 f"{folder} holds another training: {name_list(differing)}. "
                 "Resume with the same Dataset and options, or start again with --overwrite."
             )
+        kept = groups.get("averages", groups["weights"])
         return cls(
             identity=found,
             epoch=state["epoch"],
             learning_rate=state["learning_rate"],
             rows=state["rows"],
             weights=groups["weights"],
-            momentum=groups.get("momentum", {}),
+            optimiser=groups.get("optimiser", {}),
             best={
-                name: Best(mae, epoch, groups.get(f"best/{name}", groups["weights"]))
+                name: Best(mae, epoch, groups.get(f"best/{name}", kept))
                 for name, (mae, epoch) in state["best"].items()
             },
+            averages=groups.get("averages", {}),
         )
 
 

@@ -1,28 +1,18 @@
-"""Gradient descent with momentum, after D-GEX, on float32 weights."""
+"""Gradient descent with momentum, after D-GEX."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import cast
-
-import numpy as np
 import torch
 from torch import Tensor
 
 from dgex.models.nets import DGEXNet
+from dgex.models.optimiser import Optimiser
 
 _Part = tuple[Tensor, ...]
 
-CHUNK = 2**19
-"""Weights moved at a time on a processor: all that is read and written of them fits its cache."""
 
-
-class Descent:
+class Descent(Optimiser):
     """Moves the weights of a net: v ← momentum · v - rate · gradient, weight ← weight + v.
-
-    Weights and v are float32. The net itself computes in `dtype`: in bfloat16 it holds rounded
-    copies of the weights, made anew after each step, and has gradients in bfloat16; products are
-    accumulated in float32 either way.
 
     Source: Chen et al. 2016, section 2.4 and its program.
 
@@ -39,8 +29,8 @@ class Descent:
 
     Attributes
     ----------
-    weights, speeds
-        Weights and v by name.
+    speeds
+        v by name.
 
     Examples
     --------
@@ -57,20 +47,16 @@ class Descent:
     def __init__(
         self, net: DGEXNet, *, momentum: float, upper_factor: float, dtype: torch.dtype
     ) -> None:
-        self.weights = {name: weights.detach() for name, weights in net.named_parameters()}
+        super().__init__(net, dtype=dtype)
         self.speeds = {name: torch.zeros_like(weights) for name, weights in self.weights.items()}
-        # The weights above keep their float32; only the net's own turn.
-        net.to(dtype)
-        self._parameters = list(net.parameters())
-        device = self._parameters[0].device
+        self.state = self.speeds
         upper = {layer.weight for layer in net.linear_layers()[1:]}
         # Tensors, because numbers would be compiled in, again for every learning rate.
         self._factors = torch.tensor(
             [upper_factor if parameters in upper else 1.0 for parameters in self._parameters],
-            device=device,
+            device=self._parameters[0].device,
         )
         self._momentum = momentum
-        self._chunk = CHUNK if device.type == "cpu" else max(x.numel() for x in self._parameters)
         self._move = _move
 
     def step(self, rate: float) -> None:
@@ -81,22 +67,9 @@ class Descent:
             for parameters, weights, speeds, factor in zip(
                 self._parameters, self.weights.values(), self.speeds.values(), factors, strict=True
             ):
-                gradient = cast(Tensor, parameters.grad)
-                arrays = [weights, speeds, gradient]
-                if parameters.dtype != weights.dtype:
-                    arrays.append(parameters)
-                pieces = [torch.split(array.reshape(-1), self._chunk) for array in arrays]
-                parts += [(factor, *piece) for piece in zip(*pieces, strict=True)]
+                pieces = self._pieces(parameters, weights, speeds)
+                parts += [(factor, *piece) for piece in pieces]
             self._move(parts, self._momentum)
-
-    def restore(self, weights: Mapping[str, np.ndarray], speeds: Mapping[str, np.ndarray]) -> None:
-        """Go on from such `weights` and `speeds`."""
-        with torch.no_grad():
-            for name, parameters in zip(self.weights, self._parameters, strict=True):
-                self.weights[name].copy_(torch.from_numpy(weights[name]))
-                self.speeds[name].copy_(torch.from_numpy(speeds[name]))
-                if parameters.dtype != torch.float32:
-                    parameters.copy_(self.weights[name])
 
     def compile(self, compiled: bool = True) -> None:
         """Let the next steps move all weights in one compiled pass over memory, or not."""

@@ -24,9 +24,6 @@ Precision = Literal["float32", "bf16"]
 
 DTYPES: dict[str, torch.dtype] = {"float32": torch.float32, "bf16": torch.bfloat16}
 
-_BYTES_PER_WEIGHT = 24
-"""Of a weight, v, the gradient and the net's copy; of weight and v after an epoch; of the best."""
-
 
 def choose_device(name: str) -> torch.device:
     """The device of that name; ``auto`` takes a GPU where there is one.
@@ -99,7 +96,9 @@ def sums_in_float32() -> Iterator[None]:
         switches.allow_bf16_reduced_precision_reduction = before
 
 
-def check_memory(n_weights: int, config: TrainConfig, device: torch.device) -> None:
+def check_memory(
+    n_weights: int, bytes_per_weight: int, config: TrainConfig, device: torch.device
+) -> None:
     """Refuse a net that the device has no room for.
 
     Raises
@@ -107,18 +106,19 @@ def check_memory(n_weights: int, config: TrainConfig, device: torch.device) -> N
     DataError
         Training needs more memory than is free.
     """
-    needed, free = n_weights * _BYTES_PER_WEIGHT, free_memory(device)
-    if needed > free:
-        raise out_of_memory(n_weights, config, device, f"{free / GB:,.1f} GB are free")
+    free = free_memory(device)
+    if n_weights * bytes_per_weight > free:
+        fact = f"{free / GB:,.1f} GB are free"
+        raise out_of_memory(n_weights, bytes_per_weight, config, device, fact)
 
 
 def out_of_memory(
-    n_weights: int, config: TrainConfig, device: torch.device, fact: str
+    n_weights: int, bytes_per_weight: int, config: TrainConfig, device: torch.device, fact: str
 ) -> DataError:
     """The error for a net that is too large; `fact` says for what."""
     return DataError(
         f"A net of {config.hidden_layers} x {config.hidden_units} hidden units "
-        f"({n_weights:,} weights) needs {n_weights * _BYTES_PER_WEIGHT / GB:,.1f} GB to be "
+        f"({n_weights:,} weights) needs {n_weights * bytes_per_weight / GB:,.1f} GB to be "
         f"trained on this {device.type}, and {fact}. Take fewer --hidden-units, or a machine with "
         "more memory."
     )

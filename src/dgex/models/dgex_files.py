@@ -22,7 +22,7 @@ from dgex.data.dataset import RowFile
 from dgex.errors import UsageError
 from dgex.files import refuse_existing, refuse_folder, refuse_unwritable, whole_file
 from dgex.models.base import BLOCK_ROWS
-from dgex.models.dgex_net import DGEX, net_settings
+from dgex.models.net_model import DGEX, net_settings
 
 if TYPE_CHECKING:
     from dgex.config import TrainConfig

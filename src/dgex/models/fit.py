@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from dgex.config import TrainConfig, with_options
+from dgex.config import TrainConfig, net_options, with_options
 from dgex.data.dataset import Dataset
 from dgex.data.view import JOINED_FOLDER, TrainingView, join_splits, target_slice
 from dgex.errors import DataError, DivergedError, UsageError, name_list
@@ -21,6 +21,7 @@ from dgex.models.bundle import Bundle, write_bundle
 from dgex.models.checkpoint import CHECKPOINT_FILE, Best
 from dgex.models.dgex_files import check_dgex_files, dgex_files
 from dgex.models.kinds import KINDS
+from dgex.models.net_model import Net, net_settings
 
 log = logging.getLogger("dgex")
 
@@ -37,6 +38,27 @@ _OPTIONS = {
     "sample-knn": {"neighbours"},
     "sample-lasso": {"penalties"},
 }
+_OF_EVERY_NET = {
+    "hidden_layers",
+    "hidden_units",
+    "dropout",
+    "epochs",
+    "batch_size",
+    "learning_rate",
+    "monitor_profiles",
+    "select_on",
+    "device",
+    "precision",
+    "resume",
+}
+_OF_DGEX = {
+    "output_rate_factor",
+    "momentum",
+    "rate_decay",
+    "least_learning_rate",
+    "dgex_files",
+}
+_OPTIONS |= {"dgex": _OF_EVERY_NET | _OF_DGEX, "resnet": _OF_EVERY_NET, "taaf": _OF_EVERY_NET}
 _WHOLE_NUMBERS = (
     "hidden_layers",
     "hidden_units",
@@ -45,7 +67,6 @@ _WHOLE_NUMBERS = (
     "monitor_profiles",
     "seed",
 )
-_NOT_OF_NETS = ("penalties", "neighbours")
 _CHOOSE_NOTHING = ("mean", "ols")
 
 
@@ -99,8 +120,8 @@ def train(
     _check_dataset(config, view)
     if config.dgex_files is not None:
         check_dgex_files(view, config, out)
-    if config.model == "dgex":
-        _train_net(view, out, config)
+    if issubclass(KINDS[config.model], Net):
+        _train_net(view, out, net_options(config, view["train"].n))
     else:
         _train_in_closed_form(view, out, config)
     return Bundle.load(out)
@@ -141,7 +162,6 @@ def _train_net(view: TrainingView, out: Path, config: TrainConfig) -> None:
         )
 
     # Here and not above, so that the other kinds of model do without torch.
-    from dgex.models.dgex_net import net_settings
     from dgex.models.train import train_net
 
     with whole_directory(out, overwrite=config.overwrite, keep_partial=True) as folder:
@@ -199,12 +219,11 @@ def check_options(config: TrainConfig) -> None:
     names = [field.name for field in dataclasses.fields(config)]
     for name in _WHOLE_NUMBERS:
         value = getattr(config, name)
+        if value is None:
+            continue
         if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
             raise UsageError(f"{_flag(name)} is {value}; it must be a whole number.")
-    if config.model in _OPTIONS:
-        useful = _OPTIONS[config.model] | _ALL_KINDS
-    else:
-        useful = set(names) - set(_NOT_OF_NETS)
+    useful = _OPTIONS[config.model] | _ALL_KINDS
     given = [name for name in names if getattr(config, name) != getattr(TrainConfig, name)]
     idle = [name for name in given if name not in useful]
     if idle:
@@ -220,7 +239,7 @@ def check_options(config: TrainConfig) -> None:
             bound += "" if below == math.inf else f" and below {below:,}"
             raise UsageError(f"{_flag(name)} is {value}; it must be {bound}.")
 
-    if config.hidden_layers not in (1, 2, 3):
+    if config.hidden_layers not in (None, 1, 2, 3):
         raise UsageError(f"--hidden-layers is {config.hidden_layers}; it must be 1, 2 or 3.")
     number("hidden_units", 1, MOST_HIDDEN_UNITS + 1)
     for name in ("epochs", "batch_size", "monitor_profiles"):

@@ -4,14 +4,26 @@ from __future__ import annotations
 
 from dgex.models.base import Model
 from dgex.models.cmap_linear import CMapLinear
-from dgex.models.dgex_net import DGEX
 from dgex.models.lasso import Lasso
 from dgex.models.linear import OLS, MeanModel, Ridge
 from dgex.models.neighbours import GeneKNN
+from dgex.models.net_model import DGEX, TAAF, ResNetModel
 from dgex.models.sample_lasso import SampleLasso
 from dgex.models.samples import SampleKNN
 
 KINDS: dict[str, type[Model]] = {
     kind.kind: kind
-    for kind in (MeanModel, OLS, Ridge, Lasso, GeneKNN, SampleKNN, SampleLasso, DGEX, CMapLinear)
+    for kind in (
+        MeanModel,
+        OLS,
+        Ridge,
+        Lasso,
+        GeneKNN,
+        SampleKNN,
+        SampleLasso,
+        DGEX,
+        ResNetModel,
+        TAAF,
+        CMapLinear,
+    )
 }

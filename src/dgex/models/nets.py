@@ -44,7 +44,9 @@ class Linear(nn.Linear):
 
 class _KeptGradient(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x_nl: Tensor, weight_hl: Tensor, bias_h: Tensor, layer: Linear) -> Tensor:
+    def forward(
+        ctx: Any, x_nl: Tensor, weight_hl: Tensor, bias_h: Tensor | None, layer: Linear
+    ) -> Tensor:
         ctx.save_for_backward(x_nl, weight_hl)
         ctx.layer = layer
         return functional.linear(x_nl, weight_hl, bias_h)
@@ -57,7 +59,8 @@ class _KeptGradient(torch.autograd.Function):
         if layer._memory is None or layer._memory.dtype != weight_hl.dtype:
             layer._memory = torch.empty_like(weight_hl)
         layer.weight.grad = torch.mm(gradient_nh.t(), x_nl, out=layer._memory)
-        layer.bias.grad = gradient_nh.sum(dim=0)
+        if layer.bias is not None:
+            layer.bias.grad = gradient_nh.sum(dim=0)
         return gradient_nh @ weight_hl if ctx.needs_input_grad[0] else None, None, None, None
 
 

@@ -1,19 +1,21 @@
-"""The training loop of nets, after D-GEX; where it runs is `dgex.models.device`'s to say.
+"""The training loop of nets; where it runs is `dgex.models.device`'s to say.
 
-Source: Chen et al. 2016, section 2.4 and its program. Squared error summed over targets and
-averaged over the batch; gradient descent with momentum; a learning rate that falls when the
-training MAE rises; the weights kept that infer the validation profiles best.
+What differs between kinds of nets (loss, optimiser, learning rate) is in `dgex.models.recipes`.
+After every epoch all sets are scored, and the weights are kept that infer the validation profiles
+best, as in D-GEX.
+
+Source: Chen et al. 2016, section 2.4 and its program.
 """
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import functools
-import itertools
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -22,8 +24,8 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
-from torch.nn import functional
 
+from dgex.config import net_options
 from dgex.errors import DivergedError, UsageError
 from dgex.models.checkpoint import Best, Checkpoint, CheckpointWriter
 from dgex.models.descent import Descent
@@ -40,11 +42,13 @@ from dgex.models.device import (
     to_host,
 )
 from dgex.models.device import choose_device as choose_device
-from dgex.models.nets import DGEXNet
+from dgex.models.nets import Linear
+from dgex.models.optimiser import Optimiser
+from dgex.models.recipes import RECIPES, AnyNet, Recipe, make_net
 from dgex.progress import report
 
 if TYPE_CHECKING:
-    from dgex.config import TrainConfig
+    from dgex.config import NetConfig, TrainConfig
     from dgex.data.dataset import Dataset
 
 log = logging.getLogger("dgex")
@@ -80,8 +84,8 @@ class Trained:
         Best weights by the set they were chosen on: ``validation`` and, if asked for, an
         external set. Where the net learned from validation too, the last weights stand there.
     log
-        A row per epoch: ``epoch``, ``learning_rate`` (of that epoch), ``seconds``, ``mae_train``
-        (of the monitored training profiles) and ``mae_<set>`` of every other set.
+        A row per epoch: ``epoch``, ``learning_rate`` (of its first step), ``seconds``,
+        ``mae_train`` (of the monitored training profiles) and ``mae_<set>`` of every other set.
     precision
         Precision of the products, ``float32`` or ``bf16``. In bf16 the MAEs of the log are those
         of the rounded weights; `best` has the float32 weights and their own MAE.
@@ -100,7 +104,8 @@ class _State:
     learning_rate: float  # of the next epoch
     rows: list[dict[str, float]]
     weights: dict[str, Tensor]
-    speeds: dict[str, Tensor]
+    optimiser: dict[str, Tensor]
+    averages: dict[str, Tensor]
     best: dict[str, tuple[float, int, dict[str, Tensor]]] = field(default_factory=dict)
 
     def best_on_host(self) -> dict[str, Best]:
@@ -116,13 +121,14 @@ class _State:
             self.learning_rate,
             self.rows,
             to_host(self.weights),
-            to_host(self.speeds),
+            to_host(self.optimiser),
             self.best_on_host(),
+            to_host(self.averages),
         )
 
 
 def train_net(dataset: Dataset, config: TrainConfig, folder: Path | None = None) -> Trained:
-    """Train a D-GEX net.
+    """Train a net of the kind that the options say.
 
     The order of the profiles, the dropout and the first weights follow from the seed and the
     number of the epoch alone, so a resumed training gives what an uninterrupted one gives.
@@ -145,10 +151,12 @@ def train_net(dataset: Dataset, config: TrainConfig, folder: Path | None = None)
     UsageError
         The device or the precision is not there, or the checkpoint is of another training.
     """
+    config = net_options(config, dataset["train"].n)
     device = choose_device(config.device)
     precision = choose_precision(config.precision, device)
     n_weights = _n_weights(len(dataset.landmarks), len(dataset.targets), config)
-    check_memory(n_weights, config, device)
+    bytes_per_weight = RECIPES[config.model].bytes_per_weight
+    check_memory(n_weights, bytes_per_weight, config, device)
     # The caller's own random numbers go on as if nothing had been drawn here.
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         try:
@@ -157,39 +165,32 @@ def train_net(dataset: Dataset, config: TrainConfig, folder: Path | None = None)
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise
-            raise out_of_memory(n_weights, config, device, "there is not as much") from error
+            fact = "there is not as much"
+            raise out_of_memory(n_weights, bytes_per_weight, config, device, fact) from error
 
 
 def _train(
     dataset: Dataset,
-    config: TrainConfig,
+    config: NetConfig,
     folder: Path | None,
     device: torch.device,
     precision: str,
 ) -> Trained:
     log.info("training on %s, products in %s", device.type, precision)
     torch.manual_seed(config.seed)
-    net = DGEXNet(
-        len(dataset.landmarks),
-        len(dataset.targets),
-        hidden_layers=config.hidden_layers,
-        hidden_units=config.hidden_units,
-        dropout=config.dropout,
-    ).to(device)
-    descent = Descent(
-        net,
-        momentum=config.momentum,
-        upper_factor=config.output_rate_factor,
-        dtype=DTYPES[precision],
-    )
+    recipe = RECIPES[config.model]
+    net = make_net(len(dataset.landmarks), len(dataset.targets), config).to(device)
+    optimiser = recipe.optimiser(net, config, DTYPES[precision])
+    scored = copy.deepcopy(net) if optimiser.averages else net
     sets = all_profiles(dataset, device, DTYPES[precision])
     train = sets.pop("train")
-    loss_of = _loss_function(net, descent, train, config)
+    plain_loss = _loss_of(recipe)
+    loss_of = _loss_function(net, plain_loss, optimiser, train, config)
     identity = _identity(dataset, config, precision)
-    rate = config.learning_rate or (5e-4 if config.hidden_layers == 1 else 3e-4)
-    state = _State(0, rate, [], {}, {})
+    n_steps = math.ceil(train.n / config.batch_size)
+    state = _State(0, config.learning_rate, [], {}, {}, {})
     if config.resume and folder is not None:
-        state = _restore(Checkpoint.load(folder, identity), descent, config, folder)
+        state = _restore(Checkpoint.load(folder, identity), optimiser, n_steps, config, folder)
         log.info("going on after epoch %d of %d", state.epoch, config.epochs)
     # Epochs count from 1, so 0 is free for what is drawn once.
     drawn = _rng(config, 0).permutation(train.n)[: config.monitor_profiles]
@@ -200,26 +201,37 @@ def _train(
     try:
         while state.epoch < config.epochs:
             started = time.monotonic()
-            epoch, rate = state.epoch + 1, state.learning_rate
+            epoch = state.epoch + 1
+            rates = _rates(recipe, config, epoch, n_steps, state.learning_rate)
             rng = _rng(config, epoch)
             torch.manual_seed(int(rng.integers(2**63)))
             order = rng.permutation(train.n)
-            loss = _run_epoch(net, loss_of, descent, train, order, config.batch_size, rate)
-            scores = {"loss": loss, "train": _mae(net, train, monitored)}
-            scores |= {name: _mae(net, profiles) for name, profiles in sets.items()}
+            losses = loss_of, plain_loss
+            loss = _run_epoch(net, losses, optimiser, train, order, config.batch_size, rates)
+            if scored is not net:
+                _fill(scored, optimiser.kept)
+            scores = {"loss": loss, "train": _mae(scored, train, monitored)}
+            scores |= {name: _mae(scored, profiles) for name, profiles in sets.items()}
             # The one time in an epoch that a GPU is waited for.
             mae = dict(zip(scores, torch.stack(list(scores.values())).tolist(), strict=True))
             if not all(math.isfinite(mae[name]) for name in ("loss", "train", "validation")):
                 raise DivergedError(
-                    f"Training diverged in epoch {epoch} at learning rate {rate:g}: the loss is "
-                    "no longer a number. Train it with a smaller --learning-rate."
+                    f"Training diverged in epoch {epoch} at learning rate {max(rates):g}: "
+                    "the loss is no longer a number. Train it with a smaller --learning-rate."
                 )
             del mae["loss"]
-            weights = _copies(descent.weights)
-            speeds = _copies(descent.speeds) if folder is not None else {}
+            moved = _State(
+                epoch,
+                rates[0],
+                state.rows,
+                _copies(optimiser.weights),
+                _copies(optimiser.state) if folder is not None else {},
+                _copies(optimiser.averages),
+                state.best,
+            )
             seconds = time.monotonic() - started
             # One assignment: an interrupt finds the state after one epoch or after the next.
-            state = _after_epoch(state, config, mae, weights, speeds, seconds)
+            state = _scored(moved, config, mae, seconds)
             if epoch < config.epochs:
                 writer.offer(epoch, functools.partial(state.checkpoint, identity), seconds)
             report("training", epoch, config.epochs)
@@ -233,28 +245,24 @@ def _train(
     if precision != "float32":
         net.to(torch.float32)
         for name, one in best.items():
-            net.load_state_dict({key: torch.from_numpy(x) for key, x in one.arrays.items()})
+            _fill(net, {key: torch.from_numpy(array) for key, array in one.arrays.items()})
             best[name] = dataclasses.replace(one, mae=float(_mae(net, sets[name])))
     return Trained(best, pd.DataFrame(state.rows), precision)
 
 
-def _after_epoch(
-    before: _State,
-    config: TrainConfig,
-    mae: dict[str, float],
-    weights: dict[str, Tensor],
-    speeds: dict[str, Tensor],
-    seconds: float,
-) -> _State:
-    """State of the training one epoch after `before`; logs the epoch."""
-    epoch, rate = before.epoch + 1, before.learning_rate
-    best = dict(before.best)
+def _scored(moved: _State, config: NetConfig, mae: dict[str, float], seconds: float) -> _State:
+    """The state after an epoch with its scores, and the next learning rate; logs the epoch.
+
+    `moved` has the weights after the epoch, and the scores and the rate before it.
+    """
+    epoch, rate = moved.epoch, moved.learning_rate
+    best = dict(moved.best)
     for name in ["validation"] if config.select_on is None else ["validation", config.select_on]:
         is_last = name == "validation" and config.train_on == "all"
         if is_last or name not in best or mae[name] < best[name][0]:
-            best[name] = mae[name], epoch, weights
+            best[name] = mae[name], epoch, moved.averages or moved.weights
     next_rate = rate
-    if before.rows and mae["train"] > before.rows[-1]["mae_train"]:
+    if moved.rows and mae["train"] > moved.rows[-1]["mae_train"]:
         # A first rate below the least one is the user's wish and is not raised to it.
         next_rate = max(rate * config.rate_decay, min(rate, config.least_learning_rate))
     row = {"epoch": epoch, "learning_rate": rate, "seconds": round(seconds, 3)}
@@ -268,41 +276,58 @@ def _after_epoch(
         rate,
         seconds,
     )
-    return _State(epoch, next_rate, [*before.rows, row], weights, speeds, best)
+    return dataclasses.replace(moved, learning_rate=next_rate, rows=[*moved.rows, row], best=best)
 
 
-_Loss = Callable[[DGEXNet, Tensor, Tensor], Tensor]
+def _rates(recipe: Recipe, config: NetConfig, epoch: int, n_steps: int, rate: float) -> list[float]:
+    """Learning rate of every step of an epoch; `rate` is that of falling by the training MAE."""
+    if recipe.rate_at is None:
+        return [rate] * n_steps
+    # Every step has the rate at its middle, so that neither the first nor the last has none.
+    done = np.arange((epoch - 1) * n_steps, epoch * n_steps) + 0.5
+    shares = done / (config.epochs * n_steps)
+    return [config.learning_rate * recipe.rate_at(share) for share in shares.tolist()]
 
 
-def _loss(net: DGEXNet, x_bl: Tensor, y_bt: Tensor) -> Tensor:
-    """Squared error summed over targets and averaged over the batch."""
-    return functional.mse_loss(net(x_bl).float(), y_bt.float(), reduction="sum") / len(x_bl)
+_Loss = Callable[[AnyNet, Tensor, Tensor], Tensor]
 
 
-def _loss_function(net: DGEXNet, descent: Descent, train: Profiles, config: TrainConfig) -> _Loss:
-    """The loss, compiled where that pays; then `descent` is compiled too."""
-    if not _compiling_pays(net, train, config):
-        for layer in net.linear_layers():
-            layer.keeps_gradient = train.device.type == "cpu"
-        return _loss
-    loss_of: _Loss = torch.compile(_loss, dynamic=False)
-    descent.compile()
+def _loss_of(recipe: Recipe) -> _Loss:
+    of_targets = recipe.loss
+
+    def loss(net: AnyNet, x_bl: Tensor, y_bt: Tensor) -> Tensor:
+        return of_targets(net(x_bl).float(), y_bt.float())
+
+    return loss
+
+
+def _loss_function(
+    net: AnyNet, plain: _Loss, optimiser: Optimiser, train: Profiles, config: NetConfig
+) -> _Loss:
+    """The loss, compiled where that pays; then `optimiser` is compiled too."""
+    if not isinstance(optimiser, Descent) or not _compiling_pays(net, train, config):
+        for layer in net.modules():
+            if isinstance(layer, Linear):
+                layer.keeps_gradient = train.device.type == "cpu"
+        return plain
+    loss_of: _Loss = torch.compile(plain, dynamic=False)
+    optimiser.compile()
     try:
         # A step of length 0, because what is compiled is compiled, or fails, when it first runs.
         batch = train.take(train.order(np.arange(config.batch_size)))
         loss_of(net.train(), *batch).backward()  # type: ignore[no-untyped-call]
-        descent.step(0.0)
+        optimiser.step(0.0)
     except Exception as error:
         if is_out_of_memory(error):
             raise
         log.warning("Compiling the net failed, training goes on without: %s", _in_one_line(error))
-        loss_of = _loss
-        descent.compile(False)
+        loss_of = plain
+        optimiser.compile(False)
     net.zero_grad()
     return loss_of
 
 
-def _compiling_pays(net: DGEXNet, train: Profiles, config: TrainConfig) -> bool:
+def _compiling_pays(net: AnyNet, train: Profiles, config: NetConfig) -> bool:
     moves = sum(weights.numel() for weights in net.parameters())
     moves *= config.epochs * (train.n // config.batch_size)
     return train.device.type == "cuda" and moves >= COMPILED_FROM
@@ -313,15 +338,18 @@ def _in_one_line(error: Exception) -> str:
 
 
 def _run_epoch(
-    net: DGEXNet,
-    loss_of: _Loss,
-    descent: Descent,
+    net: AnyNet,
+    losses: tuple[_Loss, _Loss],
+    optimiser: Optimiser,
     train: Profiles,
     order: np.ndarray,
     batch_size: int,
-    rate: float,
+    rates: list[float],
 ) -> Tensor:
-    """One pass over the training profiles in batches; the sum of the losses of all batches."""
+    """One pass over the training profiles in batches; the sum of the losses of all batches.
+
+    The first of the `losses` is for whole batches, which is what it was compiled for.
+    """
     net.train()
     # Within a batch the order is free, and files are read best from front to back.
     batches = [
@@ -330,17 +358,16 @@ def _run_epoch(
     rows = train.order(np.concatenate(batches))
     # Asked for once an epoch: asking after every batch would make a GPU wait.
     total = torch.zeros((), device=train.device)
-    for batch in torch.split(rows, batch_size):
-        # What was compiled was so for whole batches.
-        loss = (loss_of if len(batch) == batch_size else _loss)(net, *train.take(batch))
+    for rate, batch in zip(rates, torch.split(rows, batch_size), strict=True):
+        loss = losses[len(batch) != batch_size](net, *train.take(batch))
         net.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
-        descent.step(rate)
+        optimiser.step(rate)
         total += loss.detach()
     return total
 
 
-def _mae(net: DGEXNet, profiles: Profiles, rows: Tensor | None = None) -> Tensor:
+def _mae(net: AnyNet, profiles: Profiles, rows: Tensor | None = None) -> Tensor:
     """Mean absolute error over the measured targets of a set, or of some of its rows.
 
     NaN where there are no profiles or no targets.
@@ -358,35 +385,54 @@ def _mae(net: DGEXNet, profiles: Profiles, rows: Tensor | None = None) -> Tensor
         return (error_t[profiles.present].mean() / len(rows)).float()
 
 
-def _rng(config: TrainConfig, epoch: int) -> np.random.Generator:
+def _fill(net: AnyNet, weights: Mapping[str, Tensor]) -> None:
+    """Give a net such weights, in its own precision."""
+    with torch.no_grad():
+        for name, parameters in net.named_parameters():
+            parameters.copy_(weights[name])
+
+
+def _rng(config: NetConfig, epoch: int) -> np.random.Generator:
     return np.random.default_rng((config.seed, epoch))
 
 
-def _n_weights(n_landmarks: int, n_targets: int, config: TrainConfig) -> int:
-    widths = [n_landmarks, *[config.hidden_units] * config.hidden_layers, n_targets]
-    return sum((below + 1) * above for below, above in itertools.pairwise(widths))
+def _n_weights(n_landmarks: int, n_targets: int, config: NetConfig) -> int:
+    with torch.device("meta"):
+        net = make_net(n_landmarks, n_targets, config)
+    return sum(weights.numel() for weights in net.parameters())
 
 
-def _identity(dataset: Dataset, config: TrainConfig, precision: str) -> dict[str, object]:
+def _identity(dataset: Dataset, config: NetConfig, precision: str) -> dict[str, object]:
     options = dataclasses.asdict(config) | {"precision": precision}
-    return {
+    identity = {
         "dataset fingerprint": dataset.fingerprint,
         **{name: value for name, value in options.items() if name not in _NOT_IDENTITY},
     }
+    if RECIPES[config.model].rate_at is not None:
+        # The learning rate goes by how much of the whole training is done.
+        identity["epochs"] = config.epochs
+    return identity
 
 
 def _copies(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor.clone() for name, tensor in tensors.items()}
 
 
-def _restore(checkpoint: Checkpoint, descent: Descent, config: TrainConfig, folder: Path) -> _State:
+def _restore(
+    checkpoint: Checkpoint, optimiser: Optimiser, n_steps: int, config: NetConfig, folder: Path
+) -> _State:
     if checkpoint.epoch > config.epochs:
         raise UsageError(
             f"{folder} has {checkpoint.epoch} epochs already, more than the {config.epochs} "
             "asked for. Ask for at least as many."
         )
-    device = next(iter(descent.weights.values())).device
-    descent.restore(checkpoint.weights, checkpoint.momentum)
+    device = next(iter(optimiser.weights.values())).device
+    optimiser.restore(
+        checkpoint.weights,
+        checkpoint.optimiser,
+        checkpoint.averages,
+        checkpoint.epoch * n_steps,
+    )
     best = {
         name: (one.mae, cast(int, one.epoch), to_device(one.arrays, device))
         for name, one in checkpoint.best.items()
@@ -395,7 +441,8 @@ def _restore(checkpoint: Checkpoint, descent: Descent, config: TrainConfig, fold
         checkpoint.epoch,
         checkpoint.learning_rate,
         checkpoint.rows,
-        _copies(descent.weights),
-        _copies(descent.speeds),
+        _copies(optimiser.weights),
+        _copies(optimiser.state),
+        _copies(optimiser.averages),
         best,
     )

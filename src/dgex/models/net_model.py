@@ -1,12 +1,13 @@
-"""The D-GEX net as a Model: numpy arrays outside, torch within."""
+"""Nets as Models: numpy arrays outside, torch within."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
+from dgex.config import net_options
 from dgex.models.base import Model
 
 if TYPE_CHECKING:
@@ -15,11 +16,11 @@ if TYPE_CHECKING:
     from dgex.config import TrainConfig
     from dgex.data.dataset import Dataset
     from dgex.models.device import Precision
-    from dgex.models.nets import DGEXNet
+    from dgex.models.recipes import AnyNet
 
 
-class DGEX(Model):
-    """A trained D-GEX net (see `dgex.models.nets.DGEXNet`).
+class Net(Model):
+    """A trained net of any kind: `DGEX`, `ResNetModel` or `TAAF`.
 
     Examples
     --------
@@ -31,14 +32,15 @@ class DGEX(Model):
     [0.5, 0.5, 0.5]
     """
 
-    kind = "dgex"
+    _first: ClassVar[str]
+    """Name of the first weights, whose columns are the landmarks."""
 
     def __init__(self) -> None:
         self._arrays: dict[str, np.ndarray] = {}
         self._settings: dict[str, Any] = {}
         self._n_genes = 0, 0
         self._precision: Precision = "float32"
-        self._net: DGEXNet | None = None
+        self._net: AnyNet | None = None
         self._device: torch.device | None = None
 
     @property
@@ -55,6 +57,7 @@ class DGEX(Model):
         """Train without a folder: nothing is kept until the end and nothing can be resumed."""
         from dgex.models.train import train_net
 
+        config = net_options(config, dataset["train"].n)
         trained = train_net(dataset, config, folder=None)
         self._arrays = trained.best["validation"].arrays
         self._settings = net_settings(config) | {"training_precision": trained.precision}
@@ -62,7 +65,7 @@ class DGEX(Model):
         self._precision, self._net = "float32", None
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Weights, of shape (units out, units in), and biases by their names in `DGEXNet`."""
+        """Weights, of shape (units out, units in), and all else by their names in the net."""
         if self._net is not None and self._precision != "float32":
             state = self._net.state_dict()
             return {name: weight.float().cpu().numpy() for name, weight in state.items()}
@@ -76,22 +79,22 @@ class DGEX(Model):
     def from_arrays(cls, arrays: Mapping[str, np.ndarray], settings: Mapping[str, Any]) -> Self:
         """Undo `arrays` and `settings`."""
         model = cls()
-        n_hidden, units = int(settings["hidden_layers"]), int(settings["hidden_units"])
-        n_landmarks = arrays["hidden.0.weight"].shape[-1]
-        n_targets = len(arrays["output.bias"])
-        shapes = {"output.weight": (n_targets, units), "output.bias": (n_targets,)}
-        for layer in range(n_hidden):
-            shapes[f"hidden.{layer}.weight"] = (units, units if layer else n_landmarks)
-            shapes[f"hidden.{layer}.bias"] = (units,)
+        model._settings = dict(settings)
+        layers, units = int(settings["hidden_layers"]), int(settings["hidden_units"])
+        size = f"{layers} x {units} units"
+        missing = {cls._first, "output.weight"} - arrays.keys()
+        if missing or layers < 1 or units < 1:
+            raise ValueError(f"{', '.join(sorted(arrays))} do not make a net of {size}")
+        model._n_genes = arrays[cls._first].shape[-1], len(arrays["output.weight"])
+        net = model._empty_net()
+        shapes = {name: tuple(weights.shape) for name, weights in net.named_parameters()}
         found = {name: array.shape for name, array in arrays.items()}
         if found != shapes:
             wrong = sorted(
                 name for name in shapes.keys() | found if shapes.get(name) != found.get(name)
             )
-            raise ValueError(f"{', '.join(wrong)} do not make a net of {n_hidden} x {units} units")
+            raise ValueError(f"{', '.join(wrong)} do not make a net of {size}")
         model._arrays = dict(arrays)
-        model._settings = dict(settings)
-        model._n_genes = n_landmarks, n_targets
         return model
 
     @property
@@ -130,20 +133,26 @@ class DGEX(Model):
             x = torch.from_numpy(np.require(x_bl, requirements=["C", "W"])).to(self._device)
             torch.from_numpy(y_bt).copy_(self._net(x))
 
-    def _make_net(self) -> DGEXNet:
+    def _empty_net(self) -> AnyNet:
+        import torch
+
+        from dgex.models.recipes import RECIPES
+
+        with torch.device("meta"):
+            return RECIPES[self.kind].net(
+                self.n_landmarks,
+                self.n_targets,
+                hidden_layers=int(self._settings["hidden_layers"]),
+                hidden_units=int(self._settings["hidden_units"]),
+                dropout=float(self._settings["dropout"]),
+            )
+
+    def _make_net(self) -> AnyNet:
         import torch
 
         from dgex.models.device import DTYPES, choose_device
-        from dgex.models.nets import DGEXNet
 
-        with torch.device("meta"):
-            net = DGEXNet(
-                self.n_landmarks,
-                self.n_targets,
-                hidden_layers=self._settings["hidden_layers"],
-                hidden_units=self._settings["hidden_units"],
-                dropout=self._settings["dropout"],
-            )
+        net = self._empty_net()
         self._device = choose_device("auto")
         weights = {}
         # The largest last, when room has been made by rounding the others.
@@ -154,6 +163,27 @@ class DGEX(Model):
             del array, tensor
         net.load_state_dict(weights, assign=True)
         return net.eval()
+
+
+class DGEX(Net):
+    """The net of D-GEX (see `dgex.models.nets.DGEXNet`)."""
+
+    kind = "dgex"
+    _first = "hidden.0.weight"
+
+
+class ResNetModel(Net):
+    """A residual net (see `dgex.models.resnet.ResNet`)."""
+
+    kind = "resnet"
+    _first = "input.weight"
+
+
+class TAAF(Net):
+    """A net with adaptive activations (see `dgex.models.taaf.TAAFNet`)."""
+
+    kind = "taaf"
+    _first = "dense.0.weight"
 
 
 def net_settings(config: TrainConfig) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import torch
 
 from dgex.config import TrainConfig
 from dgex.errors import UsageError
-from dgex.models.dgex_net import DGEX
+from dgex.models.net_model import DGEX
 from dgex.models.nets import DGEXNet
 
 
