@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from dgex.config import TrainConfig
+from dgex.config import NetConfig, TrainConfig
 from dgex.errors import UsageError
-from dgex.models.net_model import DGEX
+from dgex.models.net_model import DGEX, TAAF, ResNetModel, net_settings
 from dgex.models.nets import DGEXNet
+from dgex.models.recipes import make_net
 
 
 def model_of(layers):
@@ -57,6 +58,36 @@ def test_arrays_that_are_no_net_are_refused(damage):
     damage(arrays)
     with pytest.raises(ValueError, match="do not make a net of 2 x 5 units"):
         DGEX.from_arrays(arrays, model.settings())
+
+
+@pytest.mark.parametrize(
+    ("kind", "gone"),
+    [
+        (ResNetModel, "input.weight"),
+        (ResNetModel, "norm.bias"),
+        (ResNetModel, "blocks.1.outer.weight"),
+        (TAAF, "dense.0.weight"),
+        (TAAF, "output.weight"),
+        (TAAF, "output_activation.delta"),
+    ],
+)
+def test_arrays_of_other_nets_there_and_back(kind, gone):
+    config = NetConfig(kind.kind, hidden_layers=2, hidden_units=5)
+    net = make_net(6, 9, config)
+    arrays = {name: array.detach().numpy() for name, array in net.named_parameters()}
+    model = kind.from_arrays(arrays, net_settings(config))
+    assert (model.n_landmarks, model.n_targets) == (6, 9)
+    assert model.arrays() == arrays
+    assert model.settings() == {"hidden_layers": 2, "hidden_units": 5, "dropout": 0.0}
+    with pytest.raises(ValueError, match="do not make a net of 3 x 5 units"):
+        kind.from_arrays(arrays, {**model.settings(), "hidden_layers": 3})
+    with pytest.raises(ValueError, match="do not make a net of -1 x 5 units"):
+        kind.from_arrays(arrays, {**model.settings(), "hidden_layers": -1})
+    del arrays[gone]
+    with pytest.raises(ValueError, match="do not make a net of 2 x 5 units"):
+        kind.from_arrays(arrays, model.settings())
+    with pytest.raises(ValueError, match="do not make a net of 2 x 5 units"):
+        DGEX.from_arrays(model.arrays(), model.settings())
 
 
 @pytest.fixture
