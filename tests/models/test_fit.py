@@ -18,9 +18,11 @@ from dgex.models.fit import train
 NET = {"model": "dgex", "hidden_units": 5, "epochs": 4, "device": "cpu", "learning_rate": 0.05}
 
 
-@pytest.mark.parametrize("kind", ["mean", "ols", "ridge", "lasso", "gene-knn", "dgex"])
+@pytest.mark.parametrize(
+    "kind", ["mean", "ols", "ridge", "lasso", "gene-knn", "dgex", "resnet", "taaf"]
+)
 def test_every_kind_from_a_path(dataset, tmp_path, kind):
-    options = NET if kind == "dgex" else {"model": kind}
+    options = {**NET, "model": kind} if kind in ("dgex", "resnet", "taaf") else {"model": kind}
     bundle = train(str(dataset.path), str(tmp_path / "made" / "model"), **options)
     assert isinstance(bundle, Bundle)
     assert bundle.kind == kind == bundle.model.kind
@@ -109,7 +111,7 @@ def test_an_existing_output_is_refused_before_training(dataset, tmp_path, option
     assert train(dataset, out, **options, overwrite=True).kind == options["model"]
 
 
-@pytest.mark.parametrize("model", ["ridge", "lasso", "gene-knn", "dgex"])
+@pytest.mark.parametrize("model", ["ridge", "lasso", "gene-knn", "dgex", "resnet"])
 def test_no_validation_profiles(make, tmp_path, model):
     dataset = make(sizes={"train": 30, "validation": 0, "test": 5})
     with pytest.raises(DataError, match="no validation profiles"):
