@@ -59,6 +59,15 @@ class Recipe:
     rate_at: Callable[[float], float] | None
     bytes_per_weight: int
 
+    def rates(self, config: NetConfig, epoch: int, n_steps: int, fallen: float) -> list[float]:
+        """Learning rate of every step of an epoch; `fallen` is that of D-GEX's schedule."""
+        if self.rate_at is None:
+            return [fallen] * n_steps
+        # Every step has the rate at its middle, so that neither the first nor the last has none.
+        steps = range((epoch - 1) * n_steps, epoch * n_steps)
+        shares = ((step + 0.5) / (config.epochs * n_steps) for step in steps)
+        return [config.learning_rate * self.rate_at(share) for share in shares]
+
 
 def summed_square(y_hat_bt: Tensor, y_bt: Tensor) -> Tensor:
     """Squared error summed over targets and averaged over the batch, as in D-GEX.
@@ -141,3 +150,17 @@ def make_net(n_landmarks: int, n_targets: int, config: NetConfig) -> AnyNet:
     torch.Size([1, 4])
     """
     return RECIPES[config.model].net(n_landmarks, n_targets, **net_settings(config))
+
+
+def count_weights(n_landmarks: int, n_targets: int, config: NetConfig) -> int:
+    """Number of weights of such a net, which is not made.
+
+    Examples
+    --------
+    >>> from dgex.config import TrainConfig, net_options
+    >>> count_weights(943, 9520, net_options(TrainConfig(model="dgex", hidden_units=9000), 100))
+    94185520
+    """
+    with torch.device("meta"):
+        net = make_net(n_landmarks, n_targets, config)
+    return sum(weights.numel() for weights in net.parameters())

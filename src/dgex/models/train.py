@@ -44,7 +44,7 @@ from dgex.models.device import (
 from dgex.models.device import choose_device as choose_device
 from dgex.models.nets import Linear
 from dgex.models.optimiser import Optimiser
-from dgex.models.recipes import RECIPES, AnyNet, Recipe, make_net
+from dgex.models.recipes import RECIPES, AnyNet, Recipe, count_weights, make_net
 from dgex.progress import report
 
 if TYPE_CHECKING:
@@ -154,7 +154,7 @@ def train_net(dataset: Dataset, config: TrainConfig, folder: Path | None = None)
     config = net_options(config, dataset["train"].n)
     device = choose_device(config.device)
     precision = choose_precision(config.precision, device)
-    n_weights = _n_weights(len(dataset.landmarks), len(dataset.targets), config)
+    n_weights = count_weights(len(dataset.landmarks), len(dataset.targets), config)
     bytes_per_weight = RECIPES[config.model].bytes_per_weight
     check_memory(n_weights, bytes_per_weight, config, device)
     # The caller's own random numbers go on as if nothing had been drawn here.
@@ -202,7 +202,7 @@ def _train(
         while state.epoch < config.epochs:
             started = time.monotonic()
             epoch = state.epoch + 1
-            rates = _rates(recipe, config, epoch, n_steps, state.learning_rate)
+            rates = recipe.rates(config, epoch, n_steps, state.learning_rate)
             rng = _rng(config, epoch)
             torch.manual_seed(int(rng.integers(2**63)))
             order = rng.permutation(train.n)
@@ -277,16 +277,6 @@ def _scored(moved: _State, config: NetConfig, mae: dict[str, float], seconds: fl
         seconds,
     )
     return dataclasses.replace(moved, learning_rate=next_rate, rows=[*moved.rows, row], best=best)
-
-
-def _rates(recipe: Recipe, config: NetConfig, epoch: int, n_steps: int, rate: float) -> list[float]:
-    """Learning rate of every step of an epoch; `rate` is that of falling by the training MAE."""
-    if recipe.rate_at is None:
-        return [rate] * n_steps
-    # Every step has the rate at its middle, so that neither the first nor the last has none.
-    done = np.arange((epoch - 1) * n_steps, epoch * n_steps) + 0.5
-    shares = done / (config.epochs * n_steps)
-    return [config.learning_rate * recipe.rate_at(share) for share in shares.tolist()]
 
 
 _Loss = Callable[[AnyNet, Tensor, Tensor], Tensor]
@@ -394,12 +384,6 @@ def _fill(net: AnyNet, weights: Mapping[str, Tensor]) -> None:
 
 def _rng(config: NetConfig, epoch: int) -> np.random.Generator:
     return np.random.default_rng((config.seed, epoch))
-
-
-def _n_weights(n_landmarks: int, n_targets: int, config: NetConfig) -> int:
-    with torch.device("meta"):
-        net = make_net(n_landmarks, n_targets, config)
-    return sum(weights.numel() for weights in net.parameters())
 
 
 def _identity(dataset: Dataset, config: NetConfig, precision: str) -> dict[str, object]:
