@@ -21,6 +21,7 @@ ModelKind = Literal[
     "gene-knn",
     "sample-knn",
     "sample-lasso",
+    "gbm",
     "dgex",
     "resnet",
     "taaf",

@@ -14,6 +14,7 @@ _KINDS = {
     "holds the training profiles themselves",
     "sample-lasso": "the lasso of a profile on training profiles over the landmarks; it holds the "
     "training profiles themselves",
+    "gbm": "gradient-boosted trees for the leading principal components of the targets",
     "dgex": "the net of D-GEX, tanh hidden layers and a linear output for all targets",
     "resnet": "a residual net, blocks of normalised hidden layers beside a linear path, for all "
     "targets at once; the average of its weights over the last steps",

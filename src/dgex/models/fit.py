@@ -37,6 +37,7 @@ _OPTIONS = {
     "gene-knn": {"neighbours"},
     "sample-knn": {"neighbours"},
     "sample-lasso": {"penalties"},
+    "gbm": set[str](),
 }
 _OF_EVERY_NET = {
     "hidden_layers",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dgex.models.base import Model
 from dgex.models.cmap_linear import CMapLinear
+from dgex.models.gbm import GBM
 from dgex.models.lasso import Lasso
 from dgex.models.linear import OLS, MeanModel, Ridge
 from dgex.models.neighbours import GeneKNN
@@ -21,6 +22,7 @@ KINDS: dict[str, type[Model]] = {
         GeneKNN,
         SampleKNN,
         SampleLasso,
+        GBM,
         DGEX,
         ResNetModel,
         TAAF,
