@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Mapping
 from types import ModuleType
@@ -113,11 +114,11 @@ class GBM(Model):
         lightgbm = _lightgbm()
         rows = choice_rows(dataset, config.seed, CHOICE_PROFILES)
         self._seed = config.seed
-        score_nc = self._take_components(dataset)
+        score_cn = self._take_components(dataset)
         validation = dataset["validation"]
         y_bt = validation.y_nt[rows]
         present_t = np.asarray(validation.present_t, dtype=bool)
-        score_bc = (y_bt - self.mean_t) @ self.loading_ct.T
+        score_cb = self.loading_ct @ (y_bt - self.mean_t).T
         parameters = TREES | {"seed": self._seed}
         table = self._table(dataset["train"].x_nl)
         seen = lightgbm.Dataset(table, params=parameters, free_raw_data=False)
@@ -127,8 +128,8 @@ class GBM(Model):
         self._boosters, self.rounds, self.validation_mae = [], [], []
         for component, loading_t in enumerate(self.loading_ct):
             report("components", component, len(self.loading_ct))
-            seen.set_label(score_nc[:, component])
-            unseen.set_label(score_bc[:, component])
+            seen.set_label(score_cn[component])
+            unseen.set_label(score_cb[component])
             booster = lightgbm.train(
                 parameters,
                 seen,
@@ -155,7 +156,7 @@ class GBM(Model):
         """Learn as many components again, each with as many trees as `fit` chose."""
         lightgbm = _lightgbm()
         rounds = self.rounds
-        score_nc = self._take_components(dataset)[:, : len(rounds)]
+        score_cn = self._take_components(dataset)[: len(rounds)]
         self.loading_ct = self.loading_ct[: len(rounds)]
         parameters = TREES | {"seed": self._seed}
         table = self._table(dataset["train"].x_nl)
@@ -163,7 +164,7 @@ class GBM(Model):
         self._boosters, self.rounds = [], []
         for component, number in enumerate(rounds):
             report("components", component, len(rounds))
-            seen.set_label(score_nc[:, component])
+            seen.set_label(score_cn[component])
             self._keep(lightgbm.train(parameters, seen, number), number)
         report("components", len(rounds), len(rounds))
 
@@ -174,7 +175,7 @@ class GBM(Model):
         self.rounds.append(rounds)
 
     def _take_components(self, dataset: Dataset) -> np.ndarray:
-        """Set means and directions, and give the scores of the training profiles, (n, c)."""
+        """Set means and directions, and give the scores of the training profiles, (c, n)."""
         train = dataset["train"]
         rng = np.random.default_rng(self._seed)
         drawn = np.arange(train.n)
@@ -188,20 +189,26 @@ class GBM(Model):
 
     def _table(self, x_bl: np.ndarray) -> np.ndarray:
         """What the trees split on: landmarks and their components."""
-        return np.hstack([x_bl, x_bl @ self.vector_lk])
+        # In double precision: the last digit, which depends on how many profiles are multiplied
+        # together, could send a profile down another branch.
+        component_bk = np.asarray(x_bl, dtype=np.float64) @ self.vector_lk
+        return np.hstack([x_bl, component_bk.astype(np.float32)])
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Arrays ``vector_lk``, ``mean_t``, ``loading_ct``, and lightgbm's text of all trees.
 
-        The text is in ``trees``, bytes, one component after the other, ``length_c`` bytes each.
+        The text is in ``trees``, bytes, one component after the other, ``length_c`` bytes each;
+        ``sha256`` is its digest.
         """
         texts = [booster.model_to_string().encode() for booster in self._boosters]
+        trees = b"".join(texts)
         return {
             "vector_lk": np.ascontiguousarray(self.vector_lk),
             "mean_t": self.mean_t,
             "loading_ct": self.loading_ct,
-            "trees": np.frombuffer(b"".join(texts), dtype=np.uint8),
+            "trees": np.frombuffer(trees, dtype=np.uint8),
             "length_c": np.array([len(text) for text in texts], dtype=np.int64),
+            "sha256": np.frombuffer(hashlib.sha256(trees).digest(), dtype=np.uint8),
         }
 
     def settings(self) -> dict[str, Any]:
@@ -235,14 +242,14 @@ class GBM(Model):
                 f"vector_lk {model.vector_lk.shape}, loading_ct {model.loading_ct.shape}, mean_t "
                 f"{model.mean_t.shape} and {len(model.rounds)} rounds do not fit each other"
             )
-        if len(length_c) != len(model.rounds) or length_c.sum() != arrays["trees"].size:
-            raise ValueError(f"trees hold {arrays['trees'].size} bytes, not {length_c.sum()}")
-        text, start = arrays["trees"].tobytes(), 0
+        trees, start = arrays["trees"].tobytes(), 0
+        # Before lightgbm reads it: some damage would end the process rather than raise an error.
+        if hashlib.sha256(trees).digest() != arrays["sha256"].tobytes():
+            raise ValueError("the text of the trees is damaged")
+        if len(length_c) != len(model.rounds) or length_c.sum() != len(trees):
+            raise ValueError(f"trees hold {len(trees)} bytes, not {length_c.sum()}")
         for length in length_c.tolist():
-            try:
-                booster = lightgbm.Booster(model_str=text[start : start + length].decode())
-            except lightgbm.basic.LightGBMError as error:
-                raise ValueError(f"trees are not lightgbm's: {error}") from error
+            booster = lightgbm.Booster(model_str=trees[start : start + length].decode())
             if booster.num_feature() != sum(model.vector_lk.shape):
                 raise ValueError(f"trees of {booster.num_feature()} variables")
             model._boosters.append(booster)
@@ -288,8 +295,10 @@ def directions(x_nw: np.ndarray, most: int) -> np.ndarray:
 
 
 def _scores(train: ProfileSet, mean_t: np.ndarray, loading_ct: np.ndarray) -> np.ndarray:
-    parts = [(y_bt - mean_t) @ loading_ct.T for _, _, y_bt in train.blocks(BLOCK_ROWS)]
-    return np.concatenate(parts)
+    score_cn = np.empty((len(loading_ct), train.n), dtype=np.float32)
+    for start, _, y_bt in train.blocks(BLOCK_ROWS):
+        score_cn[:, start : start + len(y_bt)] = loading_ct @ (y_bt - mean_t).T
+    return score_cn
 
 
 def _lightgbm() -> ModuleType:
