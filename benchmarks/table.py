@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import resource
@@ -30,7 +31,9 @@ def machine() -> str:
     )
 
 
-def show(name: str, rows: list[dict[str, object]], out: Path | None, *, about: str) -> None:
+def show(
+    name: str, rows: list[dict[str, object]] | pd.DataFrame, out: Path | None, *, about: str
+) -> None:
     """Print the table, and write it as TSV where `out` is given."""
     table = pd.DataFrame(rows)
     lines = [about, machine()]
@@ -43,12 +46,25 @@ def show(name: str, rows: list[dict[str, object]], out: Path | None, *, about: s
             table.to_csv(handle, sep="\t", index=False, float_format="%.4g")
 
 
-def run(command: list[str]) -> tuple[float, float]:
-    """Seconds and peak memory (GB) of a process of its own."""
-    began = time.perf_counter()
-    child = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    _, status, used = os.wait4(child.pid, 0)
-    seconds = time.perf_counter() - began
+def run(command: list[str], *, log: Path | None = None) -> tuple[float, float]:
+    """Seconds and peak memory (GB) of a process of its own; what it says goes to `log`, if given.
+
+    It does not outlive an interruption of this one.
+    """
+    with contextlib.ExitStack() as stack:
+        errors = None
+        if log is not None:
+            log.parent.mkdir(parents=True, exist_ok=True)
+            errors = stack.enter_context(open(log, "w", encoding="utf-8"))
+        began = time.perf_counter()
+        child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=errors)
+        try:
+            _, status, used = os.wait4(child.pid, 0)
+        except BaseException:
+            child.terminate()
+            child.wait()
+            raise
+        seconds = time.perf_counter() - began
     if status != 0:
         raise SystemExit(f"{' '.join(command)} failed.")
     unit = 2**30 if platform.system() == "Darwin" else 2**20
