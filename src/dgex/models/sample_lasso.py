@@ -44,10 +44,10 @@ class SampleLasso(ProfilesModel):
     the targets of the training profiles. This is scikit-learn's ``Lasso(alpha=penalty,
     fit_intercept=False)``, for many profiles at once by the solver of `dgex.models.lasso.Lasso`.
 
-    All the work is done for the profile to infer: with 1,300 training profiles it takes about
-    0.02 seconds each on a core, and with 5,000 about 0.1. Of more than `MOST_PROFILES` training
-    profiles that many are drawn by the seed, since with all of the 88,807 of D-GEX a profile
-    would take seconds.
+    All the work is done when a profile is inferred. In blocks of 256 or more that takes about 0.03
+    seconds each with 1,300 training profiles, and 0.1 with 5,000; one alone takes seconds. Of more
+    than `MOST_PROFILES` training profiles that many are drawn by the seed, since with all of the
+    88,807 of D-GEX even a profile in a block would take seconds.
 
     Attributes
     ----------

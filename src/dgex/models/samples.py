@@ -271,19 +271,30 @@ def nearest(
     found_bk = np.empty((len(x_bl), 0))
     for start in range(0, len(x_nl), SEARCH_ROWS):
         x_ml = _ready(x_nl[start : start + SEARCH_ROWS], distance)
-        length_bm = square_b1 + np.einsum("ml,ml->m", x_ml, x_ml)
-        square_bm = length_bm - 2 * (x_bl @ x_ml.T)
-        square_bm[square_bm < ZERO * length_bm] = 0.0
-        place_m = np.arange(start, start + len(x_ml))
-        found_bk = np.hstack([found_bk, square_bm])
-        place_bk = np.hstack([place_bk, np.broadcast_to(place_m, square_bm.shape)])
-        if found_bk.shape[1] > k:
-            kept_bk = np.argpartition(found_bk, k - 1, axis=1)[:, :k]
-            found_bk = np.take_along_axis(found_bk, kept_bk, axis=1)
-            place_bk = np.take_along_axis(place_bk, kept_bk, axis=1)
+        square_m = np.einsum("ml,ml->m", x_ml, x_ml)
+        square_bm = x_bl @ x_ml.T
+        square_bm *= -2
+        square_bm += square_m
+        # Those of this block first: they are many more than were found before.
+        near_bk = _smallest(square_bm, k)
+        length_bk = square_b1 + square_m[near_bk]
+        square_bk = np.take_along_axis(square_bm, near_bk, axis=1) + square_b1
+        square_bk[square_bk < ZERO * length_bk] = 0.0
+        found_bk = np.hstack([found_bk, square_bk])
+        place_bk = np.hstack([place_bk, near_bk + start])
+        kept_bk = _smallest(found_bk, k)
+        found_bk = np.take_along_axis(found_bk, kept_bk, axis=1)
+        place_bk = np.take_along_axis(place_bk, kept_bk, axis=1)
     order_bk = np.lexsort((place_bk, found_bk), axis=1)
     distance_bk = np.sqrt(np.take_along_axis(found_bk, order_bk, axis=1))
     return np.take_along_axis(place_bk, order_bk, axis=1), distance_bk
+
+
+def _smallest(value_bm: np.ndarray, k: int) -> np.ndarray:
+    """Places (b, k) of the k smallest of each row, in any order; of all where there are fewer."""
+    if value_bm.shape[1] <= k:
+        return np.broadcast_to(np.arange(value_bm.shape[1]), value_bm.shape)
+    return np.argpartition(value_bm, k - 1, axis=1)[:, :k]
 
 
 def _ready(x_bl: np.ndarray, distance: str) -> np.ndarray:
