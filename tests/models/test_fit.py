@@ -19,7 +19,9 @@ NET = {"model": "dgex", "hidden_units": 5, "epochs": 4, "device": "cpu", "learni
 
 
 @pytest.mark.parametrize(
-    "kind", ["mean", "ols", "ridge", "lasso", "gene-knn", "dgex", "resnet", "taaf"]
+    "kind",
+    ["mean", "ols", "ridge", "lasso", "gene-knn", "sample-knn", "sample-lasso", "gbm"]
+    + ["dgex", "resnet", "taaf"],
 )
 def test_every_kind_from_a_path(dataset, tmp_path, kind):
     options = {**NET, "model": kind} if kind in ("dgex", "resnet", "taaf") else {"model": kind}
@@ -52,6 +54,9 @@ def test_config_and_options_add_up(dataset, tmp_path):
         ),
         ({"model": "lasso", "neighbours": (1,)}, "--neighbours: of no use to the model lasso"),
         ({"model": "lasso", "penalties": (0.0,)}, "--penalties: 0.0; they must be above 0"),
+        ({"model": "sample-knn", "penalties": (1.0,)}, "--penalties: of no use to the model sample"),
+        ({"model": "sample-lasso", "neighbours": (1,)}, "--neighbours: of no use to the model s"),
+        ({"model": "gbm", "penalties": (1.0,)}, "--penalties: of no use to the model gbm"),
         ({"model": "gene-knn", "neighbours": ()}, "--neighbours: none; they must be at least 1"),
         ({"model": "gene-knn", "neighbours": (3, 0)}, "--neighbours: 0; they must be at least 1"),
         ({"penalties": ()}, "--penalties: none; they must be above 0"),
@@ -111,7 +116,10 @@ def test_an_existing_output_is_refused_before_training(dataset, tmp_path, option
     assert train(dataset, out, **options, overwrite=True).kind == options["model"]
 
 
-@pytest.mark.parametrize("model", ["ridge", "lasso", "gene-knn", "dgex", "resnet"])
+@pytest.mark.parametrize(
+    "model",
+    ["ridge", "lasso", "gene-knn", "sample-knn", "sample-lasso", "gbm", "dgex", "resnet"],
+)
 def test_no_validation_profiles(make, tmp_path, model):
     dataset = make(sizes={"train": 30, "validation": 0, "test": 5})
     with pytest.raises(DataError, match="no validation profiles"):
