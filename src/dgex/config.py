@@ -22,6 +22,7 @@ ModelKind = Literal[
     "sample-knn",
     "sample-lasso",
     "gbm",
+    "cohort-ridge",
     "dgex",
     "resnet",
     "taaf",
@@ -29,6 +30,7 @@ ModelKind = Literal[
 
 RIDGE_PENALTIES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0, 3.0, 10.0)
 LASSO_PENALTIES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3)
+COHORT_PENALTIES = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
 SAMPLE_LASSO_PENALTIES = (1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1, 0.2, 0.5)
 
 NET_OPTIONS: dict[str, dict[str, float]] = {
@@ -42,9 +44,9 @@ NET_OPTIONS: dict[str, dict[str, float]] = {
     "resnet": {
         "hidden_layers": 2,
         "hidden_units": 1024,
-        "dropout": 0.1,
-        "batch_size": 32,
-        "learning_rate": 1e-3,
+        "dropout": 0.05,
+        "batch_size": 64,
+        "learning_rate": 2e-3,
     },
     "taaf": {
         "hidden_layers": 2,
@@ -163,11 +165,19 @@ class TrainConfig:
     ----------
     model
         Kind of model.
+    for_
+        What the Model is for: profiles of the studies and the platform that it learned from, or
+        new-cohorts, of other platforms and studies, which are standardised by their own moments
+        (cohort-ridge).
+    cohort_column
+        Of new-cohorts: column of the sample table that tells cohorts (studies, tissues) apart.
+        Where not given: the one of most cohorts that hold 80 % of the training profiles.
     penalties
         Penalties of ridge or lasso tried, relative to the number of training profiles; the one
         with the lowest validation MAE is kept. Where not given: 1e-4 to 10 for ridge, 1e-4 to
         0.3 for lasso, two in every power of ten; 1e-3 to 0.5 for sample-lasso, three in every
-        power of ten.
+        power of ten. Of cohort-ridge one is kept for each target; where not given 0.1 to 3.2, each
+        twice the one before.
     neighbours
         Numbers of nearest landmarks (gene-knn) or training profiles (sample-knn) tried, as far as
         there are so many; the one with the lowest validation MAE is kept.
@@ -177,15 +187,16 @@ class TrainConfig:
     hidden_units
         Units of each hidden layer. Where not given: 3000 for dgex, 1024 for resnet, 1000 for taaf.
     dropout
-        Share of hidden units dropped while training. Where not given: 0.1, for taaf 0.25.
+        Share of hidden units, of resnet of the landmarks too, dropped while training. Where not
+        given: 0.1 for dgex, 0.05 for resnet, 0.25 for taaf.
     epochs
         Passes over the training profiles. Where not given: 200 for dgex, 100 for taaf; for resnet
         40, above 2,000 training profiles as many as make 80,000 profiles, but 20 at least.
     batch_size
-        Profiles of one step. Where not given: 200 for dgex, 32 for resnet, 64 for taaf.
+        Profiles of one step. Where not given: 200 for dgex, 64 for resnet and taaf.
     learning_rate
         First learning rate, of resnet the highest. Where not given: 5e-4 for a dgex of one hidden
-        layer and 3e-4 for one of more, 1e-3 for resnet, 5e-4 for taaf.
+        layer and 3e-4 for one of more, 2e-3 for resnet, 5e-4 for taaf.
     output_rate_factor
         Of dgex: learning rate of the weights above the first layer, as a multiple.
     momentum
@@ -202,8 +213,8 @@ class TrainConfig:
         Infer these targets only: START:STOP, counted from 0 in the order of the Dataset, without
         STOP.
     train_on
-        Learn from the training profiles, or from all of train, validation and test, which then
-        can no longer say how good the Model is. What validation chooses (a penalty) is chosen
+        Learn from the training profiles, from train and validation together, so that test alone
+        can say how good the Model is, or from all, when none can. What validation chooses (a penalty) is chosen
         before, by learning from train alone; of a net, which has all of --epochs, the last epoch
         is kept, so take the number of epochs from the same net trained on train.
     standardize_output
@@ -225,6 +236,8 @@ class TrainConfig:
     """
 
     model: ModelKind = "ridge"
+    for_: Literal["same-studies", "new-cohorts"] = "same-studies"
+    cohort_column: str | None = None
     penalties: tuple[float, ...] | None = None
     neighbours: tuple[int, ...] = (1, 2, 3, 5, 10, 15, 20, 30, 50, 75, 100, 150, 200)
     hidden_layers: int | None = None
@@ -240,7 +253,7 @@ class TrainConfig:
     monitor_profiles: int = 5000
     select_on: str | None = None
     target_range: str | None = None
-    train_on: Literal["train", "all"] = "train"
+    train_on: Literal["train", "train+validation", "all"] = "train"
     standardize_output: bool = False
     dgex_files: Path | None = None
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"

@@ -7,7 +7,7 @@ import torch
 from dgex.config import NET_OPTIONS, NetConfig, TrainConfig, net_options
 from dgex.models.kinds import KINDS
 from dgex.models.net_model import Net
-from dgex.models.recipes import RECIPES, make_net, one_cycle, summed_square, taaf_falls
+from dgex.models.recipes import LAST_RATE, RECIPES, make_net, one_cycle, summed_square, taaf_falls
 
 
 def test_every_kind_of_net_has_a_recipe_and_options():
@@ -34,7 +34,7 @@ def test_the_one_cycle_is_that_of_torch():
         pct_start=(warm_up * n + 1) / (n + 1),
         anneal_strategy="cos",
         div_factor=1e9,
-        final_div_factor=1e9,
+        final_div_factor=1e-9 / LAST_RATE,
         cycle_momentum=False,
     )
     rates = []

@@ -27,8 +27,12 @@ AnyNet = DGEXNet | ResNet | TAAFNet
 WARM_UP = 0.1
 """Share of a one-cycle training in which the learning rate rises."""
 
+LAST_RATE = 0.3
+"""Last learning rate of it, relative to the highest. The average of the weights does what a lower
+one would: down to 0 and with that average, validation MAE was 0.5 to 1 % higher."""
+
 WEIGHT_DECAY = 0.01
-AVERAGE = 0.98
+AVERAGE = 0.99
 
 TAAF_FALLS = ((575 / 600, 5e-4), (550 / 600, 1e-3), (475 / 600, 1e-2), (400 / 600, 0.1), (0.0, 1.0))
 """Share of the training from which on, and the factor on the learning rate there."""
@@ -81,18 +85,19 @@ def summed_square(y_hat_bt: Tensor, y_bt: Tensor) -> Tensor:
 
 
 def one_cycle(share: float) -> float:
-    """Factor on the learning rate: up from 0 within `WARM_UP`, and down to 0 along a cosine.
+    """Factor on the learning rate: up from 0 within `WARM_UP`, then to `LAST_RATE` by a cosine.
 
     Source: Smith & Topin, *Super-convergence*, 2018.
 
     Examples
     --------
     >>> [round(one_cycle(share), 3) for share in (0.0, 0.05, 0.1, 0.55, 1.0)]
-    [0.0, 0.5, 1.0, 0.5, 0.0]
+    [0.0, 0.5, 1.0, 0.65, 0.3]
     """
     if share < WARM_UP:
         return share / WARM_UP
-    return 0.5 * (1 + math.cos(math.pi * (share - WARM_UP) / (1 - WARM_UP)))
+    falling = 0.5 * (1 + math.cos(math.pi * (share - WARM_UP) / (1 - WARM_UP)))
+    return LAST_RATE + (1 - LAST_RATE) * falling
 
 
 def taaf_falls(share: float) -> float:

@@ -54,8 +54,8 @@ class ResNet(nn.Module):
     hidden_units
         Units beside, and within, each block.
     dropout
-        Share of units dropped while training: within a block, of what it adds, and before the
-        output.
+        Share dropped while training of the landmarks, of the units within a block, of what it
+        adds, and of the units below the output.
 
     **Shape**
 
@@ -92,7 +92,7 @@ class ResNet(nn.Module):
 
     def forward(self, x_nl: Tensor) -> Tensor:
         """Targets of landmarks, in the precision of the weights."""
-        hidden_nh = self.input(x_nl.to(self.output.weight.dtype))
+        hidden_nh = self.input(self.dropout(x_nl.to(self.output.weight.dtype)))
         for block in self.blocks:
             hidden_nh = block(hidden_nh)
         y_nt: Tensor = self.output(self.dropout(self.norm(hidden_nh)))
