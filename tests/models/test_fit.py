@@ -20,8 +20,10 @@ NET = {"model": "dgex", "hidden_units": 5, "epochs": 4, "device": "cpu", "learni
 
 @pytest.mark.parametrize(
     "kind",
-    ["mean", "ols", "ridge", "lasso", "gene-knn", "sample-knn", "sample-lasso", "gbm"]
-    + ["dgex", "resnet", "taaf"],
+    [
+        *("mean", "ols", "ridge", "lasso", "gene-knn", "sample-knn", "sample-lasso", "gbm"),
+        *("dgex", "resnet", "taaf"),
+    ],
 )
 def test_every_kind_from_a_path(dataset, tmp_path, kind):
     options = {**NET, "model": kind} if kind in ("dgex", "resnet", "taaf") else {"model": kind}
@@ -54,7 +56,7 @@ def test_config_and_options_add_up(dataset, tmp_path):
         ),
         ({"model": "lasso", "neighbours": (1,)}, "--neighbours: of no use to the model lasso"),
         ({"model": "lasso", "penalties": (0.0,)}, "--penalties: 0.0; they must be above 0"),
-        ({"model": "sample-knn", "penalties": (1.0,)}, "--penalties: of no use to the model sample"),
+        ({"model": "sample-knn", "penalties": (1.0,)}, "--penalties: of no use to the model s"),
         ({"model": "sample-lasso", "neighbours": (1,)}, "--neighbours: of no use to the model s"),
         ({"model": "gbm", "penalties": (1.0,)}, "--penalties: of no use to the model gbm"),
         ({"model": "gene-knn", "neighbours": ()}, "--neighbours: none; they must be at least 1"),
