@@ -11,7 +11,7 @@ import numpy as np
 
 from dgex.config import SAMPLE_LASSO_PENALTIES
 from dgex.models.choice import choice_rows, warn_at_edge
-from dgex.models.lasso import CHOICE_TOLERANCE, ENOUGH, ThinProducts, solve
+from dgex.models.lasso import ENOUGH, ThinProducts, solve
 from dgex.models.samples import ProfilesModel
 from dgex.progress import report
 
@@ -33,6 +33,10 @@ TOLERANCE = 1e-8
 What they make of its landmarks then differs from the exact solution's by at most 1e-4 standard
 deviations (root mean square), whatever the profiles it is inferred together with.
 """
+
+
+CHOICE_TOLERANCE = 1e-4
+"""The same while penalties are compared: within 0.01 standard deviations."""
 
 
 class SampleLasso(ProfilesModel):
