@@ -51,10 +51,10 @@ NET_OPTIONS: dict[str, dict[str, float]] = {
     "taaf": {
         "hidden_layers": 2,
         "hidden_units": 1000,
-        "dropout": 0.25,
-        "epochs": 100,
+        "dropout": 0.1,
+        "epochs": 60,
         "batch_size": 64,
-        "learning_rate": 5e-4,
+        "learning_rate": 4e-3,
     },
 }
 """What the options of a net are, by kind, where they are not given; see `net_options`."""
@@ -188,15 +188,15 @@ class TrainConfig:
         Units of each hidden layer. Where not given: 3000 for dgex, 1024 for resnet, 1000 for taaf.
     dropout
         Share of hidden units, of resnet of the landmarks too, dropped while training. Where not
-        given: 0.1 for dgex, 0.05 for resnet, 0.25 for taaf.
+        given: 0.1 for dgex and taaf, 0.05 for resnet.
     epochs
-        Passes over the training profiles. Where not given: 200 for dgex, 100 for taaf; for resnet
+        Passes over the training profiles. Where not given: 200 for dgex, 60 for taaf; for resnet
         40, above 2,000 training profiles as many as make 80,000 profiles, but 20 at least.
     batch_size
         Profiles of one step. Where not given: 200 for dgex, 64 for resnet and taaf.
     learning_rate
         First learning rate, of resnet the highest. Where not given: 5e-4 for a dgex of one hidden
-        layer and 3e-4 for one of more, 2e-3 for resnet, 5e-4 for taaf.
+        layer and 3e-4 for one of more, 2e-3 for resnet, 4e-3 for taaf.
     output_rate_factor
         Of dgex: learning rate of the weights above the first layer, as a multiple.
     momentum
@@ -214,9 +214,10 @@ class TrainConfig:
         STOP.
     train_on
         Learn from the training profiles, from train and validation together, so that test alone
-        can say how good the Model is, or from all, when none can. What validation chooses (a penalty) is chosen
-        before, by learning from train alone; of a net, which has all of --epochs, the last epoch
-        is kept, so take the number of epochs from the same net trained on train.
+        can say how good the Model is, or from all, when none can. What validation chooses (a
+        penalty) is chosen before, by learning from train alone; of a net, which has all of
+        --epochs, the last epoch is kept, so take the number of epochs from the same net trained
+        on train.
     standardize_output
         The Model's default for predict: every inferred gene gets mean 0 and standard deviation 1
         over the profiles of the file.
@@ -506,7 +507,8 @@ def with_options(config: Config, options: dict[str, Any]) -> Config:
         value = getattr(replaced, name)
         choices = _choices(hint)
         if choices and value not in choices:
-            flag, words = name.replace("_", "-"), name.replace("_", " ")
+            words = name.strip("_").replace("_", " ")
+            flag = words.replace(" ", "-")
             shown = ", ".join(str(choice) for choice in choices if choice is not None)
             raise UsageError(f"--{flag} {value}: no such {words}. Choose one of {shown}.")
     return replaced

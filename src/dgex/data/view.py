@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -83,15 +84,15 @@ def target_slice(text: str | None, n_targets: int) -> slice:
     return slice(int(start), int(stop))
 
 
-def join_splits(dataset: Dataset, folder: Path) -> Path:
-    """Write the profiles of train, validation and test as one set, in this order, into `folder`.
+def join_splits(dataset: Dataset, folder: Path, splits: Sequence[str] = SPLITS) -> Path:
+    """Write the profiles of some splits as one set, in this order, into `folder`.
 
     All the targets of the Dataset are written, also where `dataset` is a view of some.
     """
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     whole = Dataset(dataset.path)
-    parts = [whole[name] for name in SPLITS]
+    parts = [whole[name] for name in splits]
     n = sum(part.n for part in parts)
     done = 0
     with (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
@@ -24,6 +24,9 @@ class Model(ABC):
     """
 
     kind: ClassVar[str]
+
+    for_new_cohorts: ClassVar[bool] = False
+    """Whether it takes profiles of a new cohort, standardised by its own moments, and no others."""
 
     @property
     @abstractmethod
@@ -49,7 +52,7 @@ class Model(ABC):
         UsageError
             A model of this kind cannot.
         """
-        raise UsageError(f"--train-on all: not for a model of kind {self.kind}. Leave it out.")
+        raise UsageError(f"--train-on: not for a model of kind {self.kind}. Leave it out.")
 
     @abstractmethod
     def arrays(self) -> dict[str, np.ndarray]:
@@ -73,6 +76,20 @@ class Model(ABC):
     @abstractmethod
     def _predict_block(self, x_bl: np.ndarray, y_bt: np.ndarray) -> None:
         """Write the targets of a float32 block of profiles into `y_bt`."""
+
+    def for_cohort(self, blocks: Iterable[np.ndarray], present_l: np.ndarray) -> Model:
+        """What infers the profiles of one cohort (a file, an external set): this model itself.
+
+        Models that learn from the cohort's landmarks override it; others leave `blocks` unread.
+
+        Parameters
+        ----------
+        blocks
+            Landmarks of the whole cohort, in the units of `predict`, (b, l) each.
+        present_l
+            Which landmarks were measured, shape (l,).
+        """
+        return self
 
     def predict(self, x_nl: np.ndarray, y_nt: np.ndarray | None = None) -> np.ndarray:
         """Inferred targets of profiles, in blocks, so that memory beside the result is bounded.

@@ -21,6 +21,7 @@ import pandas as pd
 from dgex.data.dataset import check_files, file_sizes
 from dgex.data.preprocess import Preprocessor
 from dgex.data.record import is_simulated
+from dgex.data.split import SPLITS
 from dgex.data.view import JOINED_FOLDER
 from dgex.errors import DataError, UsageError, name_list
 from dgex.files import sha256_of, write_json
@@ -102,6 +103,14 @@ class Bundle:
     def trained_on_all(self) -> bool:
         """Whether it learned from validation and test too."""
         return self.info.get("train_on") == "all"
+
+    @property
+    def learned_splits(self) -> tuple[str, ...]:
+        """The splits that it learned from."""
+        if self.trained_on_all:
+            return SPLITS
+        both = self.info.get("train_on") == "train+validation"
+        return ("train", "validation") if both else ("train",)
 
     @property
     def standardizes_output(self) -> bool:

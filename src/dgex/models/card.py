@@ -15,6 +15,8 @@ _KINDS = {
     "sample-lasso": "the lasso of a profile on training profiles over the landmarks; it holds the "
     "training profiles themselves",
     "gbm": "gradient-boosted trees for the leading principal components of the targets",
+    "cohort-ridge": "ridge regression learned within cohorts, for profiles of a new cohort "
+    "standardised by their own moments; landmarks that are noisy in the cohort count for less",
     "dgex": "the net of D-GEX, tanh hidden layers and a linear output for all targets",
     "resnet": "a residual net, blocks of normalised hidden layers beside a linear path, for all "
     "targets at once; the average of its weights over the last steps",
@@ -70,6 +72,19 @@ def model_card(info: dict[str, Any]) -> str:
         "These weights were chosen on\nthose very profiles, so score the Model on its test set or "
         "on data of your own:\n`dgex evaluate DATASET MODEL --out EVALUATION`."
     )
+    if info["kind"] == "cohort-ridge":
+        judged = (
+            "Validation is not used: what was chosen\nwas chosen by leaving out cohorts "
+            "(mae_of_left_out_cohorts, before calibration, in standard\ndeviations of the gene "
+            "within the cohort)."
+        )
+    elif info.get("train_on") == "train+validation":
+        learned = f"{info['n_train']} profiles (train and validation together)"
+        judged = (
+            "This Model learned from\ntrain and validation, so only its test set, or data of your "
+            "own, can say how good it is. What\nvalidation chooses was chosen before, by learning "
+            "from train alone; of a net the last epoch was\nkept."
+        )
     if info.get("train_on") == "all":
         learned = f"All {info['n_train']} profiles (train, validation and test together)"
         judged = (

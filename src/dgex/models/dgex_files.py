@@ -70,9 +70,10 @@ def check_dgex_files(dataset: Dataset, config: TrainConfig, out: Path) -> None:
             f"--dgex-files needs a copy of the net chosen on {names['1000G']}. "
             f"Pass --select-on {names['1000G']}."
         )
-    if config.train_on == "all":
+    if config.train_on != "train":
         raise UsageError(
-            "--dgex-files holds a net chosen on validation, and with --train-on all none is. "
+            f"--dgex-files holds a net chosen on validation, and with --train-on {config.train_on} "
+            "none is. "
             "Leave one of the two out."
         )
     base = Path(str(config.dgex_files))

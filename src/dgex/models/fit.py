@@ -13,6 +13,7 @@ import numpy as np
 
 from dgex.config import TrainConfig, net_options, with_options
 from dgex.data.dataset import Dataset
+from dgex.data.split import SPLITS
 from dgex.data.view import JOINED_FOLDER, TrainingView, join_splits, target_slice
 from dgex.errors import DataError, DivergedError, UsageError, name_list
 from dgex.files import partial_path, refuse_existing, whole_directory
@@ -37,6 +38,7 @@ _OPTIONS = {
     "gene-knn": {"neighbours"},
     "sample-knn": {"neighbours"},
     "sample-lasso": {"penalties"},
+    "cohort-ridge": {"penalties", "for_", "cohort_column"},
     "gbm": set[str](),
 }
 _OF_EVERY_NET = {
@@ -69,6 +71,7 @@ _WHOLE_NUMBERS = (
     "seed",
 )
 _CHOOSE_NOTHING = ("mean", "ols")
+_NO_VALIDATION = (*_CHOOSE_NOTHING, "cohort-ridge")
 
 
 def train(
@@ -112,7 +115,7 @@ def train(
     Traceback (most recent call last):
     dgex.errors.UsageError: no-such-dataset: no such Dataset. Make one with dgex prepare.
     """
-    config = with_options(config or TrainConfig(), options)
+    config = _for_whom(with_options(config or TrainConfig(), options))
     out = Path(out)
     check_options(config)
     dataset = Dataset.open(dataset)
@@ -134,21 +137,27 @@ def _train_in_closed_form(view: TrainingView, out: Path, config: TrainConfig) ->
         mae = math.nan
         if config.train_on == "train":
             model.fit(view, config)
-            mae = set_mae(model.predict, view["validation"])
+            if not model.for_new_cohorts:
+                mae = set_mae(model.predict, view["validation"])
         elif config.model in _CHOOSE_NOTHING:
-            view = _of_all_splits(view, folder)
+            view = _of_more_splits(view, folder, config)
             model.fit(view, config)
         else:
             model.fit(view, config)
-            view = _of_all_splits(view, folder)
+            view = _of_more_splits(view, folder, config)
             model.refit(view)
         best = {"validation": Best(mae, None, model.arrays())}
         write_bundle(folder, view, config, model.settings(), best)
 
 
-def _of_all_splits(view: TrainingView, folder: Path) -> TrainingView:
-    log.info("Learning from train, validation and test: none of them can judge this Model.")
-    return view.joined(join_splits(view, folder / JOINED_FOLDER))
+def _of_more_splits(view: TrainingView, folder: Path, config: TrainConfig) -> TrainingView:
+    if config.train_on == "all":
+        splits: tuple[str, ...] = SPLITS
+        log.info("Learning from train, validation and test: none of them can judge this Model.")
+    else:
+        splits = ("train", "validation")
+        log.info("Learning from train and validation: test alone can judge this Model.")
+    return view.joined(join_splits(view, folder / JOINED_FOLDER, splits))
 
 
 def _train_net(view: TrainingView, out: Path, config: TrainConfig) -> None:
@@ -170,11 +179,11 @@ def _train_net(view: TrainingView, out: Path, config: TrainConfig) -> None:
             shutil.rmtree(folder)
             folder.mkdir()
         try:
-            if config.train_on == "all":
-                view = _of_all_splits(view, folder)
+            if config.train_on != "train":
+                view = _of_more_splits(view, folder, config)
             trained = train_net(view, config, folder)
             best = dict(trained.best)
-            if config.train_on == "all":
+            if config.train_on != "train":
                 best["validation"] = dataclasses.replace(best["validation"], mae=math.nan)
             else:
                 _warn_if_useless(view, best["validation"].mae)
@@ -201,6 +210,25 @@ def _warn_if_useless(view: TrainingView, mae: float) -> None:
             mae,
             mae_of_mean,
         )
+
+
+def _for_whom(config: TrainConfig) -> TrainConfig:
+    """`config` in which the kind of model and what it is for agree.
+
+    Raises
+    ------
+    UsageError
+        They cannot.
+    """
+    if config.model == "cohort-ridge":
+        return dataclasses.replace(config, for_="new-cohorts")
+    if config.for_ == "same-studies":
+        return config
+    if config.model != TrainConfig.model:
+        raise UsageError(
+            f"--for new-cohorts trains cohort-ridge, not {config.model}. Leave out one of the two."
+        )
+    return dataclasses.replace(config, model="cohort-ridge")
 
 
 def check_options(config: TrainConfig) -> None:
@@ -268,7 +296,7 @@ def _check_dataset(config: TrainConfig, dataset: Dataset) -> None:
             f"{dataset.name} has {dataset['train'].n} training profiles; training needs at least "
             "2. Prepare it from more profiles."
         )
-    if config.model not in _CHOOSE_NOTHING and dataset["validation"].n == 0:
+    if config.model not in _NO_VALIDATION and dataset["validation"].n == 0:
         raise DataError(
             f"{dataset.name} has no validation profiles to choose on. Prepare it with a "
             "validation share above 0, or train the model ols."
@@ -289,4 +317,4 @@ def _check_dataset(config: TrainConfig, dataset: Dataset) -> None:
 
 
 def _flag(name: str) -> str:
-    return "--" + name.replace("_", "-")
+    return "--" + name.strip("_").replace("_", "-")

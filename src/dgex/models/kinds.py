@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dgex.models.base import Model
 from dgex.models.cmap_linear import CMapLinear
+from dgex.models.cohort_ridge import CohortRidge
 from dgex.models.gbm import GBM
 from dgex.models.lasso import Lasso
 from dgex.models.linear import OLS, MeanModel, Ridge
@@ -23,6 +24,7 @@ KINDS: dict[str, type[Model]] = {
         SampleKNN,
         SampleLasso,
         GBM,
+        CohortRidge,
         DGEX,
         ResNetModel,
         TAAF,
