@@ -36,3 +36,12 @@ def test_dropout_is_of_the_training_alone():
     assert not torch.equal(net(x_nl), net(x_nl))
     net.eval()
     assert torch.equal(net(x_nl), net(x_nl))
+
+
+def test_the_output_starts_about_0_with_room_for_z_scores():
+    net = TAAFNet(6, 9, hidden_layers=1, hidden_units=5, dropout=0.0)
+    last = net.output_activation
+    far = torch.full((1, 9), 50.0)
+    assert torch.equal(last(torch.zeros(1, 9)), torch.zeros(1, 9))
+    assert torch.equal(last(far), torch.full((1, 9), 4.0))
+    assert torch.equal(last(-far), torch.full((1, 9), -4.0))

@@ -186,7 +186,7 @@ def test_a_model_directory_and_back(dataset, tmp_path, kind):
     assert bundle.kind == kind
     assert bundle.training_log["epoch"].tolist() == [1, 2, 3, 4, 5, 6]
     run = tomllib.loads((tmp_path / "model" / "run.toml").read_text())
-    assert run["options"]["learning_rate"] == {"resnet": 2e-3, "taaf": 5e-4}[kind]
+    assert run["options"]["learning_rate"] == {"resnet": 2e-3, "taaf": 4e-3}[kind]
     net = (ResNet if kind == "resnet" else TAAFNet)(
         6, 9, hidden_layers=2, hidden_units=8, dropout=0.0
     )

@@ -9,12 +9,16 @@ from torch import Tensor, nn
 
 from dgex.models.nets import Linear
 
+OUTPUT_RANGE = 8.0
+"""Standardised expression rarely leaves ±4: the first alpha of the output, about 0."""
+
 
 class AdaptiveSigmoid(nn.Module):
     """alpha · sigmoid(beta · x + gamma) + delta, each of the four learned per unit.
 
-    Source: Kunc & Kléma 2021 (see `TAAFNet`). All start as there: alpha and beta at 1, gamma and
-    delta at 0.
+    Beta starts at 1, gamma at 0, alpha at `span` and delta where activations are about `centre`.
+
+    Source: Kunc & Kléma 2021 (see `TAAFNet`).
 
     Examples
     --------
@@ -22,12 +26,12 @@ class AdaptiveSigmoid(nn.Module):
     tensor([[0.5000, 1.0000]])
     """
 
-    def __init__(self, units: int) -> None:
+    def __init__(self, units: int, *, span: float = 1.0, centre: float = 0.5) -> None:
         super().__init__()
-        self.alpha = nn.Parameter(torch.ones(units))
+        self.alpha = nn.Parameter(torch.full((units,), span))
         self.beta = nn.Parameter(torch.ones(units))
         self.gamma = nn.Parameter(torch.zeros(units))
-        self.delta = nn.Parameter(torch.zeros(units))
+        self.delta = nn.Parameter(torch.full((units,), centre - span / 2))
 
     def forward(self, x_nh: Tensor) -> Tensor:
         """Activations of units."""
@@ -42,8 +46,15 @@ class TAAFNet(nn.Module):
     ±sqrt(6 / (fan_in + fan_out)).
 
     Source: Kunc & Kléma, *On transformative adaptive activation functions in neural networks for
-    gene expression inference*, PLoS ONE 2021, and the authors' example program, which is where
-    this has its layers, starts, dropout and loss from.
+    gene expression inference*, PLoS ONE 2021. What is said here of their recipe is from the
+    authors' example program (TAAF-D-GEX): logistic sigmoids, in the output too; two hidden layers
+    of 300 units where the paper's nets have some 30 times the weights; a quarter of the hidden
+    units dropped; mean absolute error; Nadam at 5e-4, batches of 64, 600 epochs, the rate falling
+    in steps from epoch 400 on. The paper's own widths, rates and numbers of epochs were not found.
+    What is learned starts there as in `AdaptiveSigmoid`, in the output too. From that the output
+    of few steps stays within 0 to 1 (validation MAE 0.46 to 0.47 where this reaches 0.28 to 0.35),
+    so alpha starts at `OUTPUT_RANGE` here, about 0; and the learning rate is higher, dropout and
+    epochs are fewer, by validation on two compendia of 1,200 to 1,300 profiles.
 
     Parameters
     ----------
@@ -84,7 +95,7 @@ class TAAFNet(nn.Module):
         )
         self.activations = nn.ModuleList(AdaptiveSigmoid(units) for units in widths[1:])
         self.output = Linear(widths[-1], n_targets, bias=False)
-        self.output_activation = AdaptiveSigmoid(n_targets)
+        self.output_activation = AdaptiveSigmoid(n_targets, span=OUTPUT_RANGE, centre=0.0)
         self.dropout = nn.Dropout(dropout)
         for layer in [*self.dense, self.output]:
             nn.init.xavier_uniform_(layer.weight)
