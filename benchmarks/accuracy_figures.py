@@ -76,10 +76,10 @@ def _dots(axes: Axes, rows: pd.DataFrame, models: list[str]) -> None:
     for position, model in enumerate(models):
         if model not in known.index:
             continue
-        one = known.loc[model]
-        mae, error = float(one["mae"]), float(one["mae_se"])
+        one = known.loc[[model]]
+        mae, error = one["mae"].to_numpy()[0], one["mae_se"].to_numpy()[0]
         colour = PAINTED.get(model, OTHER)
-        face = colour if one["missing"] == "" else "white"
+        face = colour if one["missing"].to_numpy()[0] == "" else "white"
         if mae > edge:
             axes.plot(edge, position, ">", color=colour, markerfacecolor=face, markersize=4)
             axes.annotate(

@@ -205,13 +205,11 @@ def goal_rows(table: pd.DataFrame) -> list[Row]:
     if "mae" not in table:
         return []
     whole = table[(table["missing"] == "") & table["mae"].notna()]
-    cell = whole.set_index(["compendium", "split", "set", "model"])
 
     def value(compendium: str, set_name: str, model: str, column: str = "mae") -> float:
-        key = (compendium, "patients", set_name, model)
-        if key not in cell.index or column not in cell:
-            return float("nan")
-        return float(cell.loc[[key], column].iloc[0])
+        of = (whole["compendium"] == compendium) & (whole["split"] == "patients")
+        cell = whole[of & (whole["set"] == set_name) & (whole["model"] == model)]
+        return float("nan") if cell.empty or column not in cell else float(cell[column].iloc[0])
 
     rows: list[Row] = []
 

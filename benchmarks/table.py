@@ -6,13 +6,24 @@ import contextlib
 import os
 import platform
 import resource
+import signal
 import subprocess
-import time
+import sys
 from pathlib import Path
 
 import pandas as pd
 
 from dgex.provenance import versions
+
+# A process counts the memory of the one that started it as its own peak, so a small one comes
+# between.
+MEASURE = """
+import resource, subprocess, sys, time
+began = time.perf_counter()
+status = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL).returncode
+print(time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+sys.exit(status != 0)
+"""
 
 
 def machine() -> str:
@@ -56,19 +67,22 @@ def run(command: list[str], *, log: Path | None = None) -> tuple[float, float]:
         if log is not None:
             log.parent.mkdir(parents=True, exist_ok=True)
             errors = stack.enter_context(open(log, "w", encoding="utf-8"))
-        began = time.perf_counter()
-        child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=errors)
+        between = [sys.executable, "-c", MEASURE, *command]
+        child = subprocess.Popen(
+            between, stdout=subprocess.PIPE, stderr=errors, text=True, start_new_session=True
+        )
         try:
-            _, status, used = os.wait4(child.pid, 0)
+            measured, _ = child.communicate()
         except BaseException:
-            child.terminate()
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGTERM)
             child.wait()
             raise
-        seconds = time.perf_counter() - began
-    if status != 0:
+    if child.returncode != 0:
         raise SystemExit(f"{' '.join(command)} failed.")
+    seconds, peak_rss = map(float, measured.split())
     unit = 2**30 if platform.system() == "Darwin" else 2**20
-    return seconds, used.ru_maxrss / unit
+    return seconds, peak_rss / unit
 
 
 def peak() -> float:
