@@ -92,9 +92,9 @@ def test_agrees_with_lightgbm_by_hand(make):
     assert min(maes) < 0.8 * np.abs(new_nt - arrays(dataset, "train")[1].mean(axis=0)).mean()
 
 
-def test_the_same_again_with_one_thread_and_read_from_its_directory(dataset, tmp_path, monkeypatch):
+def test_the_same_again_with_all_threads_and_read_again(dataset, tmp_path, monkeypatch):
     one = train(dataset, tmp_path / "one", model="gbm")
-    monkeypatch.setitem(TREES, "num_threads", 1)
+    monkeypatch.setattr(module, "FEW_PROFILES", 0)
     two = train(dataset, tmp_path / "two", model="gbm")
     other = train(dataset, tmp_path / "other", model="gbm", seed=1)
     x_nl = dataset["test"].x_nl

@@ -39,6 +39,9 @@ PCA_PROFILES = 3000
 CHOICE_PROFILES = 1000
 """Validation profiles, at most, on which rounds and components are chosen."""
 
+FEW_PROFILES = 10_000
+"""Training profiles up to which trees are grown by one thread: more would wait for each other."""
+
 TREES = {
     "objective": "regression",
     "learning_rate": 0.05,
@@ -53,7 +56,7 @@ TREES = {
     "force_row_wise": True,
     "verbosity": -1,
 }
-"""What lightgbm is told; the seed comes on top."""
+"""What lightgbm is told; the seed and the number of threads come on top."""
 
 
 class GBM(Model):
@@ -119,7 +122,7 @@ class GBM(Model):
         y_bt = validation.y_nt[rows]
         present_t = np.asarray(validation.present_t, dtype=bool)
         score_cb = self.loading_ct @ (y_bt - self.mean_t).T
-        parameters = TREES | {"seed": self._seed}
+        parameters = self._parameters(dataset["train"].n)
         table = self._table(dataset["train"].x_nl)
         seen = lightgbm.Dataset(table, params=parameters, free_raw_data=False)
         x_bf = self._table(validation.x_nl[rows])
@@ -158,7 +161,7 @@ class GBM(Model):
         rounds = self.rounds
         score_cn = self._take_components(dataset)[: len(rounds)]
         self.loading_ct = self.loading_ct[: len(rounds)]
-        parameters = TREES | {"seed": self._seed}
+        parameters = self._parameters(dataset["train"].n)
         table = self._table(dataset["train"].x_nl)
         seen = lightgbm.Dataset(table, params=parameters, free_raw_data=False)
         self._boosters, self.rounds = [], []
@@ -167,6 +170,10 @@ class GBM(Model):
             seen.set_label(score_cn[component])
             self._keep(lightgbm.train(parameters, seen, number), number)
         report("components", len(rounds), len(rounds))
+
+    def _parameters(self, n: int) -> dict[str, Any]:
+        # 0: as many threads as there are cores.
+        return TREES | {"seed": self._seed, "num_threads": 1 if n <= FEW_PROFILES else 0}
 
     def _keep(self, booster: Any, rounds: int) -> None:
         # Through its text: what is inferred now is then what the saved Model infers.
