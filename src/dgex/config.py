@@ -19,6 +19,7 @@ ModelKind = Literal[
     "ridge",
     "lasso",
     "gene-knn",
+    "kernel",
     "sample-knn",
     "sample-lasso",
     "gbm",
@@ -27,6 +28,9 @@ ModelKind = Literal[
     "resnet",
     "taaf",
 ]
+
+KernelName = Literal["inverse-multiquadric", "rbf", "arc-cosine", "laplacian"]
+KERNEL_NAMES: tuple[KernelName, ...] = get_args(KernelName)
 
 RIDGE_PENALTIES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0, 3.0, 10.0)
 LASSO_PENALTIES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3)
@@ -178,6 +182,11 @@ class TrainConfig:
         0.3 for lasso, two in every power of ten; 1e-3 to 0.5 for sample-lasso, three in every
         power of ten. Of cohort-ridge one is kept for each target; where not given 0.1 to 3.2, each
         twice the one before.
+    kernels
+        Kernels of kernel ridge regression tried; the one with the lowest validation MAE is kept.
+    bandwidths
+        Bandwidths of each kernel tried: its scale as a multiple of the median squared distance
+        between training profiles.
     neighbours
         Numbers of nearest landmarks (gene-knn) or training profiles (sample-knn) tried, as far as
         there are so many; the one with the lowest validation MAE is kept.
@@ -240,6 +249,8 @@ class TrainConfig:
     for_: Literal["same-studies", "new-cohorts"] = "same-studies"
     cohort_column: str | None = None
     penalties: tuple[float, ...] | None = None
+    kernels: tuple[KernelName, ...] = KERNEL_NAMES
+    bandwidths: tuple[float, ...] = (0.5, 1.0, 2.0)
     neighbours: tuple[int, ...] = (1, 2, 3, 5, 10, 15, 20, 30, 50, 75, 100, 150, 200)
     hidden_layers: int | None = None
     hidden_units: int | None = None

@@ -17,6 +17,7 @@ _KINDS = {
     "gbm": "gradient-boosted trees for the leading principal components of the targets",
     "cohort-ridge": "ridge regression learned within cohorts, for profiles of a new cohort "
     "standardised by their own moments; landmarks that are noisy in the cohort count for less",
+    "kernel": "kernel ridge regression, a weighted sum of likenesses to the training profiles",
     "dgex": "the net of D-GEX, tanh hidden layers and a linear output for all targets",
     "resnet": "a residual net, blocks of normalised hidden layers beside a linear path, for all "
     "targets at once; the average of its weights over the last steps",

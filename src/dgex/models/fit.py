@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from dgex.config import TrainConfig, net_options, with_options
+from dgex.config import KERNEL_NAMES, TrainConfig, net_options, with_options
 from dgex.data.dataset import Dataset
 from dgex.data.split import SPLITS
 from dgex.data.view import JOINED_FOLDER, TrainingView, join_splits, target_slice
@@ -36,6 +36,7 @@ _OPTIONS = {
     "ridge": {"penalties"},
     "lasso": {"penalties"},
     "gene-knn": {"neighbours"},
+    "kernel": {"penalties", "kernels", "bandwidths", "device"},
     "sample-knn": {"neighbours"},
     "sample-lasso": {"penalties"},
     "cohort-ridge": {"penalties", "for_", "cohort_column"},
@@ -288,6 +289,13 @@ def check_options(config: TrainConfig) -> None:
     few = [number for number in config.neighbours if number < 1]
     if few or not config.neighbours:
         raise UsageError(f"--neighbours: {name_list(few) or 'none'}; they must be at least 1.")
+    narrow = [width for width in config.bandwidths if not 0 < width < math.inf]
+    if narrow or not config.bandwidths:
+        raise UsageError(f"--bandwidths: {name_list(narrow) or 'none'}; they must be above 0.")
+    unknown = [kernel for kernel in config.kernels if kernel not in KERNEL_NAMES]
+    if unknown or not config.kernels:
+        known = name_list(KERNEL_NAMES)
+        raise UsageError(f"--kernels: {name_list(unknown) or 'none'}; choose among {known}.")
 
 
 def _check_dataset(config: TrainConfig, dataset: Dataset) -> None:

@@ -6,6 +6,7 @@ from dgex.models.base import Model
 from dgex.models.cmap_linear import CMapLinear
 from dgex.models.cohort_ridge import CohortRidge
 from dgex.models.gbm import GBM
+from dgex.models.kernel import Kernel
 from dgex.models.lasso import Lasso
 from dgex.models.linear import OLS, MeanModel, Ridge
 from dgex.models.neighbours import GeneKNN
@@ -21,6 +22,7 @@ KINDS: dict[str, type[Model]] = {
         Ridge,
         Lasso,
         GeneKNN,
+        Kernel,
         SampleKNN,
         SampleLasso,
         GBM,
