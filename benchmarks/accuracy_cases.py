@@ -90,7 +90,8 @@ class Case:
     profiles
         Training profiles; all where 0.
     panel, landmarks
-        Kind and size of the panel; all landmarks of the compendium where there is none.
+        Kind and size of the panel, 0 for as many as the compendium has landmarks; those landmarks
+        where there is no kind.
     """
 
     compendium: str
@@ -111,7 +112,7 @@ class Case:
         """
         words = [self.compendium, self.split, str(self.seed)]
         words += [f"n{self.profiles}"] if self.profiles else []
-        words += [self.panel, str(self.landmarks)] if self.panel else []
+        words += [self.panel, str(self.landmarks or "all")] if self.panel else []
         return "-".join(words)
 
     @property
@@ -163,8 +164,8 @@ class Plan:
                 cases += [
                     Case(compendium, "patients", seed, panel=kind, landmarks=size)
                     for kind in PANEL_KINDS
-                    for size in (*self.panel_sizes, -1)
-                    if (kind, size) != ("l1000", -1)
+                    for size in (*self.panel_sizes, 0)
+                    if (kind, size) != ("l1000", 0)
                 ]
                 cases.append(base)
         return cases
@@ -239,8 +240,8 @@ def random_panel(var: pd.DataFrame, case: Case) -> list[str]:
 
 
 def panel_size(var: pd.DataFrame, case: Case) -> int:
-    """Landmarks of a case's panel; -1 stands for as many as the compendium has."""
-    return int(var["landmark"].sum()) if case.landmarks == -1 else case.landmarks
+    """Number of landmarks of a case's panel."""
+    return case.landmarks or int(var["landmark"].sum())
 
 
 def group_of(obs: pd.DataFrame, case: Case, set_name: str) -> pd.Series:

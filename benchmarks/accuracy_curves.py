@@ -39,11 +39,11 @@ def panel_rows(points: Points, plan: Plan) -> list[Row]:
         for case in plan.panels():
             if case.compendium == compendium:
                 kind = case.panel or "l1000"
-                cases_of.setdefault((kind, case.landmarks or -1), []).append(case)
+                cases_of.setdefault((kind, case.landmarks), []).append(case)
         for model in models:
             for (kind, size), cases in cases_of.items():
                 row: Row = {"compendium": compendium, "panel": kind, "model": model}
-                row["landmarks"] = "all" if size == -1 else size
+                row["landmarks"] = size or "all"
                 rows.append(row | _scores(points, cases, model, genes, "n_landmarks"))
     return rows
 

@@ -15,9 +15,7 @@ import shlex
 import shutil
 import sys
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -173,10 +171,7 @@ def run_point(work: Work, case: Case, model: str) -> str:
             "machine": machine(),
             "versions": versions(),
         }
-        # In a new process: a child counts the memory of its parent as its own peak, and the
-        # parent is to stay small.
-        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-            maes = pool.submit(score, work, case, trained, about, out).result()
+        maes = score(work, case, trained, about, out)
         shutil.rmtree(trained)
     shown = ", ".join(f"{name} {mae:.4f}" for name, mae in maes.items() if "(" not in name)
     return f"{seconds:.0f} s, {peak_gb:.1f} GB, MAE: {shown}"
