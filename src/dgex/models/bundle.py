@@ -7,10 +7,12 @@ It holds ``model.json``, ``weights.safetensors`` (the best on validation), perha
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import math
 import shutil
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -122,6 +124,16 @@ class Bundle:
         """What it infers in: ``float32`` or ``bf16``."""
         return self.model.precision if isinstance(self.model, Net) else "float32"
 
+    @property
+    def for_new_cohorts(self) -> bool:
+        """Whether it takes cohorts standardised by their own moments, and nothing else."""
+        return self.model.for_new_cohorts
+
+    def for_cohort(self, blocks: Iterable[np.ndarray], present_l: np.ndarray) -> Bundle:
+        """The Model as it infers one cohort; see `dgex.models.base.Model.for_cohort`."""
+        model = self.model.for_cohort(blocks, present_l)
+        return self if model is self.model else dataclasses.replace(self, model=model)
+
     def predict(self, x_nl: np.ndarray) -> np.ndarray:
         """Inferred targets (n, t) of landmarks (n, l), both in the `units` of the model."""
         return self.model.predict(x_nl)
@@ -198,6 +210,8 @@ def write_bundle(
     settings: dict[str, Any],
     best: dict[str, Best],
     training_log: pd.DataFrame | None = None,
+    *,
+    kind: str | None = None,
 ) -> None:
     """Fill a Model directory; ``model.json`` is written last.
 
@@ -215,6 +229,8 @@ def write_bundle(
         Weights by the set they were chosen on, ``validation`` among them.
     training_log
         A row per epoch, for nets.
+    kind
+        Kind of the model, where `config` does not say it.
     """
     inputs = {
         "dataset": str(dataset.path.resolve()),
@@ -225,7 +241,7 @@ def write_bundle(
     if training_log is not None:
         training_log.to_csv(folder / LOG_FILE, sep="\t", index=False)
     info = {
-        "kind": config.model,
+        "kind": kind or config.model,
         "settings": settings,
         "protocol": dataset.protocol,
         "dataset": {"name": dataset.name, "fingerprint": dataset.fingerprint},
