@@ -20,7 +20,7 @@ PAINTED = {"auto": "#D55E00", "cohort-ridge": "#009E73", "ridge": "#0072B2", "dg
 OTHER = "#8C8C8C"
 BEGIN, END = "<!-- accuracy table: begin -->", "<!-- accuracy table: end -->"
 PANEL_NAMES = {"dgex": "dgex panel", "l1000": "L1000 landmarks", "random": "random genes"}
-# Of the range between the best and this model of a set; what is worse is an arrow at the edge.
+# As a multiple of the best MAE of a set; what is worse is an arrow at the edge.
 WORST_SHOWN = 1.35
 
 
@@ -71,7 +71,8 @@ def _dots(axes: Axes, rows: pd.DataFrame, models: list[str]) -> None:
     if known.empty:
         return
     best = float(known["mae"].min())
-    edge = best * WORST_SHOWN
+    ends = known["mae"] + known["mae_se"].fillna(0)
+    edge = min(best * WORST_SHOWN, float(ends.max()))
     axes.axvline(best, color="#CFCFCF", linewidth=0.8, zorder=1)
     for position, model in enumerate(models):
         if model not in known.index:
@@ -103,14 +104,16 @@ def _dots(axes: Axes, rows: pd.DataFrame, models: list[str]) -> None:
             markersize=4.5,
             elinewidth=1.1,
         )
-    axes.set_xlim(best - 0.06 * best, edge + 0.02 * best)
+    least = float((known["mae"] - known["mae_se"].fillna(0)).min())
+    margin = 0.04 * (edge - least) or 0.01 * best
+    axes.set_xlim(least - margin, edge + margin)
     axes.locator_params(axis="x", nbins=4)
 
 
 def draw_curves(table: pd.DataFrame, path: Path, across: str, line: str, label: str) -> None:
     """A panel per compendium, the MAE over `across`, a line per value of `line`."""
     from matplotlib.figure import Figure
-    from matplotlib.ticker import NullFormatter, ScalarFormatter
+    from matplotlib.ticker import ScalarFormatter
 
     compendia = list(dict.fromkeys(table["compendium"]))
     figure = Figure(figsize=(4.6 * len(compendia), 3.4), layout="constrained")
@@ -138,8 +141,8 @@ def draw_curves(table: pd.DataFrame, path: Path, across: str, line: str, label: 
         axes.set_xscale("log")
         ticks = sorted(table.loc[table["compendium"] == compendium, across].dropna().unique())
         axes.set_xticks(ticks)
+        axes.minorticks_off()
         axes.xaxis.set_major_formatter(ScalarFormatter())
-        axes.xaxis.set_minor_formatter(NullFormatter())
         axes.tick_params(labelsize=8, color=FRAME_COLOUR, labelcolor=INK, length=3)
         axes.tick_params(axis="x", labelrotation=40)
         axes.spines[["top", "right"]].set_visible(False)
