@@ -20,8 +20,8 @@ CHOICE_PROFILES = 5000
 """Validation profiles, at most, on which a setting is chosen; drawn by the seed from more."""
 
 
-def choice_rows(dataset: Dataset, seed: int, most: int = CHOICE_PROFILES) -> np.ndarray:
-    """Rows of the validation profiles to choose on, sorted, at most so many.
+def choice_rows(dataset: Dataset, seed: int, most: int | None = None) -> np.ndarray:
+    """Rows of the validation profiles to choose on, sorted, at most so many (`CHOICE_PROFILES`).
 
     Raises
     ------
@@ -40,6 +40,7 @@ def choice_rows(dataset: Dataset, seed: int, most: int = CHOICE_PROFILES) -> np.
             f"{dataset.name} has no validation profiles to choose on. "
             "Prepare it with a validation share above 0."
         )
+    most = most or CHOICE_PROFILES
     if n <= most:
         return np.arange(n)
     return np.sort(np.random.default_rng(seed).choice(n, most, replace=False))

@@ -36,6 +36,9 @@ LANDMARK_COMPONENTS = 100
 PCA_PROFILES = 3000
 """Training profiles, at most, that principal components are taken from, drawn by the seed."""
 
+ROUNDING = 1e-10
+"""Share of the strongest component's variance below which one is taken for rounding."""
+
 CHOICE_PROFILES = 1000
 """Validation profiles, at most, on which rounds and components are chosen."""
 
@@ -290,9 +293,10 @@ def directions(x_nw: np.ndarray, most: int) -> np.ndarray:
     x_nw = x_nw - x_nw.mean(axis=0, dtype=np.float64)
     n, width = x_nw.shape
     square = x_nw @ x_nw.T if n < width else x_nw.T @ x_nw
-    first = max(len(square) - most, 0)
+    # Centred rows span one direction less than there are.
+    first = len(square) - min(most, n - 1, width)
     value_c, vector_c = eigh(square, subset_by_index=[first, len(square) - 1])
-    kept_c = value_c > max(n, width) * np.finfo(np.float64).eps * max(value_c[-1], 0.0)
+    kept_c = value_c > ROUNDING * max(value_c[-1], 0.0)
     vector_c = vector_c[:, kept_c][:, ::-1]
     rows_cw = (x_nw.T @ vector_c).T if n < width else vector_c.T
     rows_cw = rows_cw / np.linalg.norm(rows_cw, axis=1, keepdims=True)
