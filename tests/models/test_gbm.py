@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from sklearn.decomposition import PCA
 
 from dgex.config import TrainConfig
+from dgex.data.dataset import ProfileSet
 from dgex.errors import DataError, UsageError
 from dgex.models import gbm as module
 from dgex.models.bundle import Bundle
@@ -166,3 +167,10 @@ def test_a_damaged_file_of_trees_is_named(dataset, tmp_path):
     path.write_bytes(content.replace(b"num_leaves", b"nun_leaves"))
     with pytest.raises(DataError, match="does not hold the weights of a model of kind gbm"):
         Bundle.load(tmp_path / "model")
+
+
+def test_targets_that_do_not_vary_are_refused(dataset, monkeypatch):
+    still = dataset["train"].y_nt * 0
+    monkeypatch.setattr(ProfileSet, "y_nt", property(lambda self: still[: self.n]))
+    with pytest.raises(DataError, match="The targets of data do not vary"):
+        fitted(dataset)

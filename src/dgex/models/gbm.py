@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from dgex.errors import UsageError
+from dgex.errors import DataError, UsageError
 from dgex.models.base import BLOCK_ROWS, Model
 from dgex.models.choice import choice_rows
 from dgex.progress import report
@@ -115,12 +115,17 @@ class GBM(Model):
         UsageError
             lightgbm is not installed.
         DataError
-            There are no validation profiles to choose on.
+            There are no validation profiles to choose on, or no target varies.
         """
         lightgbm = _lightgbm()
         rows = choice_rows(dataset, config.seed, CHOICE_PROFILES)
         self._seed = config.seed
         score_cn = self._take_components(dataset)
+        if len(self.loading_ct) == 0:
+            raise DataError(
+                f"The targets of {dataset.name} do not vary over its training profiles, so there "
+                "is nothing to learn. Train the model mean."
+            )
         validation = dataset["validation"]
         y_bt = validation.y_nt[rows]
         present_t = np.asarray(validation.present_t, dtype=bool)
