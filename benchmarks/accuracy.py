@@ -11,7 +11,8 @@ external set, pooled over seeds; each compared with ridge and dgex of the same s
 signed-rank test over the same groups, each counted once). Profiles and groups of several seeds are
 held out from overlapping training sets, so that p is optimistic. Seconds are the median over seeds
 of the process that trains, memory the highest peak. `accuracy_goals.tsv` sets goals beside what was
-reached, `learning_curve.tsv` takes fewer training profiles, `panel_curve.tsv` other panels.
+reached, that of kernel ridge on many simulated profiles (`scale`) among them; `learning_curve.tsv`
+takes fewer training profiles, `panel_curve.tsv` other panels.
 
 Every point is a folder below --work/points, and what is there is not run again: delete a folder to
 measure it anew. Several processes can share --work; machines that do not, take other --only,
@@ -34,10 +35,11 @@ from accuracy_cases import COMPENDIA, MODELS, SPLITS, Plan, points
 from accuracy_curves import learning_rows, panel_rows
 from accuracy_figures import PANEL_NAMES, draw_accuracy, draw_curves, markdown, put_between
 from accuracy_run import Work, failed, forget, quick_work, run_point
+from accuracy_scale import load_scale, run_scale
 from accuracy_table import Points, Row, accuracy_rows, goal_rows, ordered
 from table import show
 
-PARTS = ("table", "learning", "panel")
+PARTS = ("table", "learning", "panel", "scale")
 QUICK_MODELS = ("ridge", "kernel", "dgex", "auto", "cohort-ridge")
 
 
@@ -55,6 +57,13 @@ def run_all(work: Work, plan: Plan, parts: tuple[str, ...]) -> int:
         minutes = (time.perf_counter() - began) / 60
         print(f"{number}/{len(todo)} {minutes:.0f} min {case.name} {model}: {said}", flush=True)
         forget(work, case, models_of[case])
+    if "scale" in parts:
+        try:
+            said = run_scale(work)
+        except SystemExit as error:
+            failures += 1
+            said = f"FAILED: {error}"
+        print(f"simulated kernel: {said}", flush=True)
     return failures
 
 
@@ -69,7 +78,12 @@ def write_tables(
         table = ordered(accuracy_rows(known, plan))
         about = f"Accuracy of every model on profiles it has not seen; seeds {seeds}"
         show("accuracy", table, out, about=about)
-        show("accuracy_goals", goal_rows(table), out, about="Goals, and what was reached")
+        show(
+            "accuracy_goals",
+            goal_rows(table, load_scale(work)),
+            out,
+            about="Goals, and what was reached",
+        )
         if figures is not None and "mae" in table:
             draw_accuracy(table, figures / "accuracy.png")
     curve_seeds = " ".join(map(str, plan.curve_seeds))
@@ -131,9 +145,11 @@ def main() -> None:
     def of(names: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(name for name in names if name in arguments.only) or names
 
-    parts = of(PARTS)
+    parts, compendia = of(PARTS), of(tuple(COMPENDIA))
+    if arguments.quick and not set(arguments.only) & set(COMPENDIA):
+        compendia = compendia[:1]
     plan = Plan(
-        compendia=of(("rnaseq",) if arguments.quick else tuple(COMPENDIA)),
+        compendia=compendia,
         splits=of(SPLITS),
         seeds=tuple(arguments.seeds or ((0,) if arguments.quick else range(5))),
         models=tuple(arguments.models or (QUICK_MODELS if arguments.quick else MODELS)),
