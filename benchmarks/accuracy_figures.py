@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 PAINTED = {"auto": "#D55E00", "cohort-ridge": "#009E73", "ridge": "#0072B2", "dgex": "#1A1A1A"}
 OTHER = "#8C8C8C"
 BEGIN, END = "<!-- accuracy table: begin -->", "<!-- accuracy table: end -->"
+FIGURE = (
+    "![Mean absolute error of every model on every set, with standard errors](docs/accuracy.png)"
+)
 PANEL_NAMES = {"dgex": "dgex panel", "l1000": "L1000 landmarks", "random": "random genes"}
 # As a multiple of the best MAE of a set; what is worse is an arrow at the edge.
 WORST_SHOWN = 1.35
@@ -166,8 +169,8 @@ def save(figure: Figure, path: Path) -> None:
 
 
 def markdown(table: pd.DataFrame) -> str:
-    """The MAE of every model on every set, the best of a column in bold, for the README."""
-    pieces = []
+    """Figure, and MAE of every model on every set, the best of a column in bold, for the README."""
+    pieces = [FIGURE]
     for compendium in dict.fromkeys(table["compendium"]):
         rows = table[table["compendium"] == compendium]
         columns = columns_of(rows)
