@@ -14,6 +14,7 @@ Protocol = Literal["strict", "paper"]
 Orientation = Literal["genes-by-samples", "samples-by-genes"]
 Moments = Literal["own", "training"]
 ModelKind = Literal[
+    "auto",
     "mean",
     "ols",
     "ridge",
@@ -24,6 +25,7 @@ ModelKind = Literal[
     "sample-lasso",
     "gbm",
     "cohort-ridge",
+    "ensemble",
     "dgex",
     "resnet",
     "taaf",
@@ -221,9 +223,14 @@ class TrainConfig:
     target_range
         Infer these targets only: START:STOP, counted from 0 in the order of the Dataset, without
         STOP.
+    budget
+        Time that auto may take, such as 60s, 10min or 2h; no limit where not given.
+    members
+        Directories of the trained Models that an ensemble combines.
     train_on
         Learn from the training profiles, from train and validation together, so that test alone
-        can say how good the Model is, or from all, when none can. What validation chooses (a
+        can say how good the Model is, or from all, when none can. Where not given, auto learns from
+        train and validation in the end, every other model from train. What validation chooses (a
         penalty) is chosen before, by learning from train alone; of a net, which has all of
         --epochs, the last epoch is kept, so take the number of epochs from the same net trained
         on train.
@@ -265,7 +272,9 @@ class TrainConfig:
     monitor_profiles: int = 5000
     select_on: str | None = None
     target_range: str | None = None
-    train_on: Literal["train", "train+validation", "all"] = "train"
+    budget: str | None = None
+    members: tuple[Path, ...] = ()
+    train_on: Literal["train", "train+validation", "all"] | None = None
     standardize_output: bool = False
     dgex_files: Path | None = None
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"

@@ -18,6 +18,7 @@ _KINDS = {
     "cohort-ridge": "ridge regression learned within cohorts, for profiles of a new cohort "
     "standardised by their own moments; landmarks that are noisy in the cohort count for less",
     "kernel": "kernel ridge regression, a weighted sum of likenesses to the training profiles",
+    "ensemble": "a mean of other Models, with weights of its own for every target",
     "dgex": "the net of D-GEX, tanh hidden layers and a linear output for all targets",
     "resnet": "a residual net, blocks of normalised hidden layers beside a linear path, for all "
     "targets at once; the average of its weights over the last steps",

@@ -17,6 +17,7 @@ from dgex.data.split import SPLITS
 from dgex.data.view import JOINED_FOLDER, TrainingView, join_splits, target_slice
 from dgex.errors import DataError, DivergedError, UsageError, name_list
 from dgex.files import partial_path, refuse_existing, whole_directory
+from dgex.models.auto import TRIED_FILE, Auto, seconds_of
 from dgex.models.base import Model, set_mae
 from dgex.models.bundle import Bundle, write_bundle
 from dgex.models.checkpoint import CHECKPOINT_FILE, Best
@@ -31,6 +32,8 @@ MOST_HIDDEN_UNITS = 1_000_000
 
 _ALL_KINDS = {"model", "seed", "target_range", "train_on", "standardize_output", "overwrite"}
 _OPTIONS = {
+    "auto": {"budget", "device", "precision"},
+    "ensemble": {"members"},
     "mean": set[str](),
     "ols": set[str](),
     "ridge": {"penalties"},
@@ -117,6 +120,9 @@ def train(
     dgex.errors.UsageError: no-such-dataset: no such Dataset. Make one with dgex prepare.
     """
     config = _for_whom(with_options(config or TrainConfig(), options))
+    if config.train_on is None:
+        is_auto = config.model == "auto"
+        config = dataclasses.replace(config, train_on="train+validation" if is_auto else "train")
     out = Path(out)
     check_options(config)
     dataset = Dataset.open(dataset)
@@ -125,7 +131,9 @@ def train(
     _check_dataset(config, view)
     if config.dgex_files is not None:
         check_dgex_files(view, config, out)
-    if issubclass(KINDS[config.model], Net):
+    if config.model == "auto":
+        _train_auto(view, out, config)
+    elif issubclass(KINDS[config.model], Net):
         _train_net(view, out, net_options(config, view["train"].n))
     else:
         _train_in_closed_form(view, out, config)
@@ -149,6 +157,20 @@ def _train_in_closed_form(view: TrainingView, out: Path, config: TrainConfig) ->
             model.refit(view)
         best = {"validation": Best(mae, None, model.arrays())}
         write_bundle(folder, view, config, model.settings(), best)
+
+
+def _train_auto(view: TrainingView, out: Path, config: TrainConfig) -> None:
+    auto = Auto(view, config)
+    with whole_directory(out, overwrite=config.overwrite) as folder:
+        model = auto.choose()
+        mae = set_mae(model.predict, view["validation"])
+        if config.train_on != "train":
+            view = _of_more_splits(view, folder, config)
+            auto.refit(model, view)
+            mae = math.nan
+        auto.tried.to_csv(folder / TRIED_FILE, sep="\t", index=False)
+        best = {"validation": Best(mae, None, model.arrays())}
+        write_bundle(folder, view, config, model.settings(), best, kind=model.kind)
 
 
 def _of_more_splits(view: TrainingView, folder: Path, config: TrainConfig) -> TrainingView:
@@ -286,6 +308,7 @@ def check_options(config: TrainConfig) -> None:
         wrong = [penalty for penalty in config.penalties if not 0 < penalty < math.inf]
         if wrong or not config.penalties:
             raise UsageError(f"--penalties: {name_list(wrong) or 'none'}; they must be above 0.")
+    seconds_of(config.budget)
     few = [number for number in config.neighbours if number < 1]
     if few or not config.neighbours:
         raise UsageError(f"--neighbours: {name_list(few) or 'none'}; they must be at least 1.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
@@ -65,6 +66,8 @@ class Kernel(Model):
         A name of `dgex.models.kernels.KERNELS`, and its scale, a squared distance.
     penalty_t
         Penalty of every target; empty for a Model read from a folder.
+    search_until
+        Time, by `time.monotonic`, after which no further kernel or bandwidth is tried by `fit`.
     validation_mae
         Kernel and bandwidth tried (as a multiple of the median squared distance between training
         profiles) to the MAE of `CHOICE_TARGETS` targets on the validation profiles.
@@ -87,6 +90,7 @@ class Kernel(Model):
         self._x_ml = np.empty((0, 0), dtype=np.float32)
         self._dual_mt = np.empty((0, 0), dtype=np.float32)
         self._mean_t = np.empty(0, dtype=np.float32)
+        self.search_until = math.inf
         self._seed = 0
         self._device_name = "auto"
         self._on_device: tuple[torch.Tensor, ...] | None = None
@@ -121,6 +125,32 @@ class Kernel(Model):
             raise UsageError("This kernel model does not know its penalties. Fit it first.")
         self._solve(dataset)
 
+    @staticmethod
+    def least_seconds(n: int, n_targets: int, speed: float) -> float:
+        """About how long `fit` takes at least, from the products of float32 matrices per second.
+
+        Parameters
+        ----------
+        n, n_targets
+            Numbers of training profiles and targets.
+        speed
+            Multiplications and additions per second.
+
+        Examples
+        --------
+        >>> Kernel.least_seconds(1000, 9000, 1e11) < 10 < Kernel.least_seconds(20_000, 9520, 1e11)
+        True
+        """
+        tried, chosen = min(n, CHOICE_TRAIN), min(n, EIGEN_PROFILES)
+        products = 28.0 * chosen**2 * n_targets
+        # Decompositions are in double precision and run at a fraction of the speed.
+        slow = 30.0 * (tried**3 + chosen**3)
+        if n <= EXACT_PROFILES:
+            slow += 2 * (4 * n**3 / 3 + 2.0 * n**2 * n_targets)
+        else:
+            products += 2.0 * n * CENTRES * (1.5 * CENTRES + n_targets)
+        return (products + 2 * slow) / speed
+
     def left_out_guesses(self, dataset: Dataset) -> np.ndarray | None:
         """Every training profile as guessed from all the others, standardised units, (n, t).
 
@@ -153,8 +183,14 @@ class Kernel(Model):
         y_vt = tensor(validation.y_nt[rows_v][:, targets], device)
         present = np.flatnonzero(np.asarray(validation.present_t, dtype=bool)[targets])
         typical = typical_scale(x_nl)
-        tried = [(kernel, width) for kernel in config.kernels for width in config.bandwidths]
+        # The middle bandwidth of every kernel first: there may not be time for more.
+        middle = float(np.median(config.bandwidths))
+        widths = sorted(config.bandwidths, key=lambda width: abs(math.log(width / middle)))
+        tried = [(kernel, width) for width in widths for kernel in config.kernels]
         for kernel, width in track(tried, "kernels", len(tried)):
+            if self.validation_mae and time.monotonic() > self.search_until:
+                log.info("kernel: time for %d of %d kernels", len(self.validation_mae), len(tried))
+                break
             likeness = KERNELS[kernel]
             eigen = Eigen(likeness(x_nl, x_nl, width * typical))
             penalty_t = eigen.best_penalties(centred_nt, penalties)
@@ -164,7 +200,7 @@ class Kernel(Model):
         best = min(self.validation_mae, key=lambda one: self.validation_mae[one])
         self.kernel, self.scale = best[0], best[1] * typical
         log.info("kernel: %s, bandwidth %g, validation MAE %.4f", *best, self.validation_mae[best])
-        places = sorted(config.bandwidths)
+        places = sorted({width for kernel, width in self.validation_mae if kernel == self.kernel})
         warn_at_edge("bandwidth", "--bandwidths", places, places.index(best[1]))
 
     def _choose_penalties(self, dataset: Dataset, penalties: Sequence[float]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dgex.models.base import Model
 from dgex.models.cmap_linear import CMapLinear
 from dgex.models.cohort_ridge import CohortRidge
+from dgex.models.ensemble import Ensemble
 from dgex.models.gbm import GBM
 from dgex.models.kernel import Kernel
 from dgex.models.lasso import Lasso
@@ -27,6 +28,7 @@ KINDS: dict[str, type[Model]] = {
         SampleLasso,
         GBM,
         CohortRidge,
+        Ensemble,
         DGEX,
         ResNetModel,
         TAAF,

@@ -258,7 +258,7 @@ def _scored(moved: _State, config: NetConfig, mae: dict[str, float], seconds: fl
     epoch, rate = moved.epoch, moved.learning_rate
     best = dict(moved.best)
     for name in ["validation"] if config.select_on is None else ["validation", config.select_on]:
-        is_last = name == "validation" and config.train_on != "train"
+        is_last = name == "validation" and config.train_on in ("train+validation", "all")
         if is_last or name not in best or mae[name] < best[name][0]:
             best[name] = mae[name], epoch, moved.averages or moved.weights
     next_rate = rate

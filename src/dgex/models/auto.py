@@ -1,0 +1,241 @@
+"""The best Model within a time budget: what fits is tried in order, validation judges."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import math
+import re
+import time
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from dgex.config import TrainConfig, net_options
+from dgex.errors import UsageError
+from dgex.models.base import Model, set_mae
+from dgex.models.calibrate import calibrate
+from dgex.models.ensemble import Ensemble
+from dgex.models.kernel import Kernel
+from dgex.models.linear import Ridge
+from dgex.models.net_model import ResNetModel
+
+if TYPE_CHECKING:
+    from dgex.data.dataset import Dataset
+
+log = logging.getLogger("dgex")
+
+TRIED_FILE = "tried.tsv"
+
+LEAST_WEIGHT = 0.05
+"""Mean weight below which a member of the ensemble is not worth its memory and time."""
+
+LEAST_EPOCHS = 0.25
+"""Share of its epochs below which a net is not tried."""
+
+LEAST_SHARE = 0.2
+"""Share of the budget that must be left for a net to be tried."""
+
+_SEARCH_SHARE = 0.35
+"""Share of the budget in which kernels and bandwidths are compared."""
+
+_SPARE = 0.9
+"""Share of the time left that an estimate may take."""
+
+_UNITS = {"s": 1.0, "min": 60.0, "h": 3600.0}
+
+
+def seconds_of(budget: str | None) -> float:
+    """Seconds of a time such as 60s, 10min or 2h; infinite where there is none.
+
+    Raises
+    ------
+    UsageError
+        It is not such a time.
+
+    Examples
+    --------
+    >>> seconds_of("60s"), seconds_of("1.5h"), seconds_of(None)
+    (60.0, 5400.0, inf)
+    """
+    if budget is None:
+        return math.inf
+    found = re.fullmatch(r"(\d+\.?\d*)(s|min|h)", budget.strip())
+    if found is None or float(found[1]) == 0:
+        raise UsageError(f"--budget {budget}: give a time such as 60s, 10min or 2h.")
+    return float(found[1]) * _UNITS[found[2]]
+
+
+class Auto:
+    """Tries models on a Dataset and makes the best of them.
+
+    In this order: ridge; kernel ridge, calibrated to medians by guesses of left-out training
+    profiles (see `dgex.models.calibrate`); a residual net. Those that help are combined gene by
+    gene (see `dgex.models.ensemble`). Validation alone judges. At the end everything that was
+    chosen is kept and the models learn again from more profiles, where that is asked for: closed
+    forms, and the net where there is time for it.
+
+    Parameters
+    ----------
+    dataset
+        The Dataset.
+    config
+        Options; ``budget`` is the time for all of it.
+
+    Attributes
+    ----------
+    tried
+        A row per model tried: ``model``, ``seconds``, ``mae_validation`` (standardised units,
+        after learning from train), ``weight`` (its mean weight in the result) and ``note``.
+    """
+
+    def __init__(self, dataset: Dataset, config: TrainConfig) -> None:
+        self._dataset = dataset
+        self._config = config
+        self._deadline = time.monotonic() + seconds_of(config.budget)
+        self._rows: list[dict[str, object]] = []
+        self._net_config = config
+        self._net_seconds = 0.0
+
+    @property
+    def tried(self) -> pd.DataFrame:
+        """What was tried, in order."""
+        return pd.DataFrame(self._rows)
+
+    def choose(self) -> Model:
+        """Try what fits into the budget; the best on validation, learned from train alone."""
+        candidates = Ensemble()
+        self._try_ridge(candidates)
+        self._try_kernel(candidates)
+        self._try_net(candidates)
+        return self._best_of(candidates)
+
+    def refit(self, model: Model, joined: Dataset) -> None:
+        """Let every part of the chosen model learn again from the profiles of `joined`."""
+        members = model.members if isinstance(model, Ensemble) else [model]
+        for number, member in enumerate(members):
+            if isinstance(member, ResNetModel):
+                self._refit_net(member, joined)
+                continue
+            log.info("%s: learning again from %d profiles", member.kind, joined["train"].n)
+            member.refit(joined)
+            if isinstance(model, Ensemble) and isinstance(member, Kernel):
+                guess_nt = member.left_out_guesses(joined)
+                if model.calibrations[number] is not None and guess_nt is not None:
+                    model.calibrations[number] = calibrate(guess_nt, joined["train"].y_nt)
+
+    def _left(self) -> float:
+        return self._deadline - time.monotonic()
+
+    def _note(self, name: str, started: float, mae: float, note: str = "") -> None:
+        seconds = round(time.monotonic() - started, 1)
+        self._rows.append(
+            {"model": name, "seconds": seconds, "mae_validation": mae, "weight": 0.0, "note": note}
+        )
+        if math.isfinite(mae):
+            log.info("%s: validation MAE %.4f, %.1f s", name, mae, seconds)
+        else:
+            log.info("%s: %s", name, note)
+
+    def _try_ridge(self, candidates: Ensemble) -> None:
+        started = time.monotonic()
+        ridge = Ridge()
+        ridge.fit(self._dataset, dataclasses.replace(self._config, model="ridge"))
+        self._note("ridge", started, self._mae(ridge))
+        candidates.add("ridge", ridge)
+
+    def _try_kernel(self, candidates: Ensemble) -> None:
+        started = time.monotonic()
+        n = self._dataset["train"].n
+        needed = Kernel.least_seconds(n, len(self._dataset.targets), speed())
+        if needed > _SPARE * self._left():
+            note = f"left out: it needs at least {needed:.0f} s, {self._left():.0f} s are left"
+            self._note("kernel", started, math.nan, note)
+            return
+        kernel = Kernel()
+        kernel.search_until = started + _SEARCH_SHARE * self._left()
+        kernel.fit(self._dataset, dataclasses.replace(self._config, model="kernel"))
+        mae = self._mae(kernel)
+        guess_nt = kernel.left_out_guesses(self._dataset)
+        if guess_nt is None:
+            self._note("kernel", started, mae)
+            candidates.add("kernel", kernel)
+            return
+        self._note("kernel", started, mae)
+        started = time.monotonic()
+        calibration = calibrate(guess_nt, self._dataset["train"].y_nt)
+        calibrated = set_mae(
+            lambda x_bl: calibration(kernel.predict(x_bl)), self._dataset["validation"]
+        )
+        self._note("kernel, calibrated", started, calibrated)
+        if calibrated < mae:
+            candidates.add("kernel, calibrated", kernel, calibration)
+        else:
+            candidates.add("kernel", kernel)
+
+    def _try_net(self, candidates: Ensemble) -> None:
+        started = time.monotonic()
+        config = dataclasses.replace(self._config, model="resnet", train_on="train")
+        config = net_options(config, self._dataset["train"].n)
+        if self._left() < LEAST_SHARE * seconds_of(self._config.budget):
+            note = f"left out: {max(self._left(), 0):.0f} s are left"
+            self._note("resnet", started, math.nan, note)
+            return
+        if math.isfinite(self._left()):
+            ResNetModel().fit(self._dataset, dataclasses.replace(config, epochs=1))
+            epoch = time.monotonic() - started
+            possible = int(_SPARE * self._left() / epoch)
+            epochs = config.epochs or 0
+            if possible < LEAST_EPOCHS * epochs:
+                note = (
+                    f"left out: an epoch takes {epoch:.1f} s, {self._left():.0f} s are left for "
+                    f"{epochs}"
+                )
+                self._note("resnet", started, math.nan, note)
+                return
+            config = dataclasses.replace(config, epochs=min(epochs, possible))
+        net = ResNetModel()
+        net.fit(self._dataset, config)
+        self._net_config, self._net_seconds = config, time.monotonic() - started
+        self._note("resnet", started, self._mae(net), f"{config.epochs} epochs")
+        candidates.add("resnet", net)
+
+    def _refit_net(self, net: ResNetModel, joined: Dataset) -> None:
+        more = joined["train"].n / self._dataset["train"].n
+        if more * self._net_seconds > _SPARE * self._left():
+            log.info("resnet: no time to learn again from %d profiles", joined["train"].n)
+            return
+        log.info("resnet: learning again from %d profiles", joined["train"].n)
+        net.fit(joined, dataclasses.replace(self._net_config, train_on=self._config.train_on))
+
+    def _best_of(self, candidates: Ensemble) -> Model:
+        started = time.monotonic()
+        seed = self._config.seed
+        candidates.weigh(self._dataset, seed)
+        heavy = candidates.weight_mt.mean(axis=1) >= LEAST_WEIGHT
+        if not heavy.all():
+            candidates = candidates.only(np.flatnonzero(heavy))
+            candidates.weigh(self._dataset, seed)
+        for name, weight in zip(
+            candidates.names, candidates.weight_mt.mean(axis=1).tolist(), strict=True
+        ):
+            row = next(row for row in self._rows if row["model"] == name)
+            row["weight"] = round(weight, 3)
+        if len(candidates.members) == 1 and candidates.calibrations[0] is None:
+            return candidates.members[0]
+        self._note("all of these", started, self._mae(candidates))
+        return candidates
+
+    def _mae(self, model: Model) -> float:
+        return set_mae(model.predict, self._dataset["validation"])
+
+
+def speed() -> float:
+    """Multiplications and additions per second of a product of two matrices in float32."""
+    a_nn = np.ones((1024, 1024), dtype=np.float32)
+    a_nn @ a_nn
+    started = time.perf_counter()
+    for _ in range(4):
+        a_nn @ a_nn
+    return 4 * 2 * 1024**3 / (time.perf_counter() - started)

@@ -1,0 +1,307 @@
+"""Several Models combined, gene by gene."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+from dgex.errors import UsageError
+from dgex.models.base import Model
+from dgex.models.calibrate import Calibration
+from dgex.models.choice import choice_rows
+
+if TYPE_CHECKING:
+    from dgex.config import TrainConfig
+    from dgex.data.dataset import Dataset
+    from dgex.models.bundle import Bundle
+
+log = logging.getLogger("dgex")
+
+MOST_MEMBERS = 8
+"""The best weights are found by looking at every subset of the members."""
+
+PRIOR = 0.5
+"""How much the errors of all genes together count in the weights of one, beside its own errors."""
+
+
+class Ensemble(Model):
+    """A weighted mean of the guesses of other Models, with weights of its own for every target.
+
+    The weights are learned on the validation profiles, from which no member has learned: they are
+    at least 0, sum to 1, and make the squared error of a target small, together with that of all
+    targets (see `weights_of`). A target for which the mean has a larger absolute error than the
+    member that is best over all targets takes that member alone, so that on validation the
+    ensemble is never worse than its best member.
+
+    Source: stacked regressions, Breiman, Machine Learning 1996.
+
+    Attributes
+    ----------
+    members
+        The Models.
+    names
+        What they are called.
+    calibrations
+        What each member's guesses are calibrated by, None where they are not.
+    weight_mt
+        Weights of the members, shape (m, t).
+    validation_mae
+        MAE of each member, by its name, on the validation profiles.
+
+    Examples
+    --------
+    >>> from dgex.models.linear import MeanModel
+    >>> ensemble = Ensemble()
+    >>> for value in (1.0, 2.0):
+    ...     arrays = {"mean_t": np.array([value], dtype=np.float32)}
+    ...     ensemble.add(f"mean {value}", MeanModel.from_arrays(arrays, {"n_landmarks": 1}))
+    >>> ensemble.weight_mt = np.array([[0.25], [0.75]], dtype=np.float32)
+    >>> ensemble.predict(np.zeros((1, 1)))
+    array([[1.75]], dtype=float32)
+    """
+
+    kind = "ensemble"
+
+    def __init__(self) -> None:
+        self.members: list[Model] = []
+        self.names: list[str] = []
+        self.calibrations: list[Calibration | None] = []
+        self.weight_mt = np.empty((0, 0), dtype=np.float32)
+        self.validation_mae: dict[str, float] = {}
+
+    @property
+    def n_landmarks(self) -> int:
+        """Number of landmarks it takes."""
+        return self.members[0].n_landmarks if self.members else 0
+
+    @property
+    def n_targets(self) -> int:
+        """Number of targets it infers; 0 before it has weights."""
+        return self.weight_mt.shape[1]
+
+    def add(self, name: str, model: Model, calibration: Calibration | None = None) -> None:
+        """Add a trained Model; the weights must be learned afterwards."""
+        self.members.append(model)
+        self.names.append(name)
+        self.calibrations.append(calibration)
+
+    def only(self, members: Iterable[int]) -> Ensemble:
+        """An ensemble of some of the members, without weights."""
+        some = Ensemble()
+        for member in members:
+            some.add(self.names[member], self.members[member], self.calibrations[member])
+        return some
+
+    def fit(self, dataset: Dataset, config: TrainConfig) -> None:
+        """Combine the trained Models in the directories that `config` names.
+
+        Raises
+        ------
+        UsageError
+            They are too few or too many, are of other Datasets or targets, or have learned from
+            the validation profiles.
+        """
+        from dgex.models.bundle import Bundle
+
+        paths = config.members
+        if not 2 <= len(paths) <= MOST_MEMBERS:
+            raise UsageError(
+                f"--members: {len(paths)} Models; an ensemble is made of 2 to {MOST_MEMBERS}."
+            )
+        self.members, self.names, self.calibrations = [], [], []
+        for path, name in zip(paths, distinct_names(paths), strict=True):
+            bundle = Bundle.load(path)
+            check_member(bundle, dataset)
+            self.add(name, bundle.model)
+        self.weigh(dataset, config.seed)
+
+    def weigh(self, dataset: Dataset, seed: int) -> None:
+        """Learn the weights of the members on the validation profiles."""
+        validation = dataset["validation"]
+        rows = choice_rows(dataset, seed)
+        x_nl, y_nt = validation.x_nl[rows], validation.y_nt[rows]
+        guess_mnt = np.stack([self._guess(m, x_nl) for m in range(len(self.members))])
+        present_t = np.asarray(validation.present_t, dtype=bool)
+        mae_mt = np.abs(guess_mnt - y_nt).mean(axis=1, dtype=np.float64)
+        mae_m = mae_mt[:, present_t].mean(axis=1)
+        self.validation_mae = dict(zip(self.names, mae_m.tolist(), strict=True))
+        weight_mt = weights_of(guess_mnt - y_nt)
+        mean_nt = np.einsum("mt,mnt->nt", weight_mt, guess_mnt, optimize=True)
+        mae_t = np.abs(mean_nt - y_nt).mean(axis=0, dtype=np.float64)
+        best = int(np.argmin(mae_m))
+        worse_t = mae_t > mae_mt[best]
+        weight_mt[:, worse_t] = np.arange(len(self.members))[:, None] == best
+        self.weight_mt = weight_mt.astype(np.float32)
+        mae = float(np.minimum(mae_t, mae_mt[best])[present_t].mean())
+        log.info(
+            "ensemble: validation MAE %.4f, of the best member, %s, %.4f; mean weights %s",
+            mae,
+            self.names[best],
+            mae_m[best],
+            ", ".join(
+                f"{name} {weight:.2f}"
+                for name, weight in zip(self.names, self.weight_mt.mean(axis=1), strict=True)
+            ),
+        )
+
+    def _guess(self, member: int, x_nl: np.ndarray) -> np.ndarray:
+        guess_nt = self.members[member].predict(x_nl)
+        calibration = self.calibrations[member]
+        return guess_nt if calibration is None else calibration(guess_nt)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Array ``weight_mt``, and those of the members, their names after ``<number>.``."""
+        arrays = {"weight_mt": self.weight_mt}
+        for number, (model, calibration) in enumerate(
+            zip(self.members, self.calibrations, strict=True)
+        ):
+            parts = {"model": model.arrays()}
+            if calibration is not None:
+                parts["calibration"] = calibration.arrays()
+            for part, content in parts.items():
+                arrays |= {f"{number}.{part}.{name}": array for name, array in content.items()}
+        return arrays
+
+    def settings(self) -> dict[str, Any]:
+        """``members``: name, kind, settings and ``validation_mae`` of each."""
+        return {
+            "members": [
+                {
+                    "name": name,
+                    "kind": model.kind,
+                    "settings": model.settings(),
+                    "calibrated": calibration is not None,
+                    "validation_mae": self.validation_mae.get(name),
+                }
+                for name, model, calibration in zip(
+                    self.names, self.members, self.calibrations, strict=True
+                )
+            ]
+        }
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray], settings: Mapping[str, Any]) -> Self:
+        """Undo `arrays` and `settings`."""
+        from dgex.models.kinds import KINDS
+
+        model = cls()
+        model.weight_mt = arrays["weight_mt"]
+        if model.weight_mt.ndim != 2 or len(model.weight_mt) != len(settings["members"]):
+            raise ValueError(
+                f"weights of shape {model.weight_mt.shape} for {len(settings['members'])} members"
+            )
+        for number, one in enumerate(settings["members"]):
+            if one["kind"] == cls.kind:
+                raise ValueError("an ensemble of ensembles")
+            member = KINDS[one["kind"]].from_arrays(
+                _part(arrays, f"{number}.model."), one["settings"]
+            )
+            calibration = None
+            if one["calibrated"]:
+                content = _part(arrays, f"{number}.calibration.")
+                calibration = Calibration.from_arrays(content, model.weight_mt.shape[1])
+            model.add(str(one["name"]), member, calibration)
+            if one["validation_mae"] is not None:
+                model.validation_mae[str(one["name"])] = float(one["validation_mae"])
+        sizes = {(member.n_landmarks, member.n_targets) for member in model.members}
+        if len(sizes) != 1 or sizes.pop()[1] != model.weight_mt.shape[1]:
+            raise ValueError("members of different genes")
+        return model
+
+    def _predict_block(self, x_bl: np.ndarray, y_bt: np.ndarray) -> None:
+        y_bt[:] = 0
+        for member, weight_t in enumerate(self.weight_mt):
+            y_bt += weight_t * self._guess(member, x_bl)
+
+
+def weights_of(error_mnt: np.ndarray) -> np.ndarray:
+    """Weights of members, for each target, that make the squared error of their mean small.
+
+    Weights are at least 0 and sum to 1, so that the error of the mean is the mean of the errors.
+    What is made smallest is w' (E + `PRIOR` F) w, E being the mean products of the errors of two
+    members for this target, divided by the mean of its diagonal, and F the mean of all such E:
+    few profiles say little about one target. Every subset of the members is tried, so the minimum
+    is exact.
+
+    Parameters
+    ----------
+    error_mnt
+        Errors of the members, standardised units, shape (m, n, t).
+
+    Returns
+    -------
+    numpy.ndarray
+        Weights, float64, shape (m, t).
+
+    Examples
+    --------
+    >>> error_mnt = np.array([[[1.0], [-1.0]], [[-1.0], [1.0]]])
+    >>> weights_of(error_mnt).round(3)
+    array([[0.5],
+           [0.5]])
+    """
+    n_members, n, n_targets = error_mnt.shape
+    product_tmm = np.einsum("mnt,knt->tmk", error_mnt, error_mnt, optimize=True) / n
+    product_tmm = product_tmm.astype(np.float64)
+    size_t = np.einsum("tmm->t", product_tmm) / n_members
+    product_tmm /= np.maximum(size_t, np.finfo(np.float32).tiny)[:, None, None]
+    product_tmm += PRIOR * product_tmm.mean(axis=0)
+    # Members that never differ have no single best weights; this prefers equal ones.
+    product_tmm += 1e-6 * np.eye(n_members)
+    best_t = np.full(n_targets, np.inf)
+    weight_mt = np.zeros((n_members, n_targets))
+    for size in range(1, n_members + 1):
+        for subset in itertools.combinations(range(n_members), size):
+            part_tss = product_tmm[:, subset][:, :, subset]
+            weight_ts = np.linalg.solve(part_tss, np.ones((n_targets, size, 1)))[:, :, 0]
+            total_t = weight_ts.sum(axis=1)
+            # The least squared error of weights that sum to 1 is 1 over this sum.
+            error_t = 1 / total_t
+            better_t = (weight_ts > 0).all(axis=1) & (error_t < best_t)
+            best_t[better_t] = error_t[better_t]
+            weight_mt[:, better_t] = 0
+            for place, member in enumerate(subset):
+                weight_mt[member, better_t] = weight_ts[better_t, place] / total_t[better_t]
+    return weight_mt
+
+
+def distinct_names(paths: Sequence[Any]) -> list[str]:
+    """Names of folders; the whole paths where two have one name.
+
+    Examples
+    --------
+    >>> distinct_names(["runs/a", "runs/b"]), distinct_names(["x/a", "y/a"])
+    (['a', 'b'], ['x/a', 'y/a'])
+    """
+    from pathlib import Path
+
+    names = [Path(path).name for path in paths]
+    return names if len(set(names)) == len(names) else [str(path) for path in paths]
+
+
+def check_member(bundle: Bundle, dataset: Dataset) -> None:
+    """Raise UsageError where a Model cannot be a member of an ensemble for a Dataset."""
+    targets = list(dataset.targets.index)
+    if bundle.dataset_fingerprint != dataset.fingerprint:
+        reason = f"was trained on another Dataset, {bundle.dataset_name}"
+    elif list(bundle.preprocessor.targets.index) != targets:
+        reason = f"infers {bundle.model.n_targets} targets, not these {len(targets)}"
+    elif bundle.info.get("train_on", "train") != "train":
+        reason = "has learned from the validation profiles, on which weights are learned"
+    elif bundle.kind == Ensemble.kind or bundle.model.for_new_cohorts:
+        reason = f"is of kind {bundle.kind}, which cannot be a member"
+    else:
+        return
+    raise UsageError(f"--members {bundle.path}: it {reason}. Leave it out.")
+
+
+def _part(arrays: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
+    return {
+        name.removeprefix(prefix): array
+        for name, array in arrays.items()
+        if name.startswith(prefix)
+    }
