@@ -119,6 +119,7 @@ def _describe_model(path: Path) -> Lines:
 
 
 def _describe_evaluation(path: Path) -> Lines:
+    from dgex.data.split import SPLITS
     from dgex.evaluation.evaluate import SUMMARY_FILE, Evaluation
 
     evaluation = Evaluation.load(path)
@@ -128,7 +129,7 @@ def _describe_evaluation(path: Path) -> Lines:
         f"{model} on {one}"
         for one in info["sets"]
         for model in info["models"]
-        if (model, one) not in scored
+        if (model, one) not in scored and not (model in info["new_cohorts"] and one in SPLITS)
     ]
     if absent:
         raise DataError(

@@ -22,7 +22,7 @@ from dgex.data.formats.reader import Matrix
 from dgex.data.incoming import Incoming
 from dgex.data.matrix import create_matrix, open_matrix
 from dgex.data.normalise import Moments
-from dgex.data.plan import Plan, plan_input
+from dgex.data.plan import OWN_MOMENTS_FROM, Plan, plan_input
 from dgex.data.preprocess import Preprocessor
 from dgex.errors import DataError, UsageError, name_list
 from dgex.files import refuse_existing, sha256_of, whole_file
@@ -117,6 +117,8 @@ def predict(
         for note in notes:
             log.info("%s", note)
         _warn_of_few(incoming)
+        landmarks = (x_bl for _, x_bl in _landmark_blocks(incoming, preprocessor))
+        bundle = bundle.for_cohort(landmarks, incoming.present_l)
         var = _output_genes(bundle, incoming.present_l, config)
         if out is None:
             blocks = _output_blocks(bundle, incoming, config)
@@ -209,7 +211,7 @@ def _check_output(matrix: Matrix, bundle: Bundle, config: PredictConfig) -> None
 def _plan(matrix: Matrix, bundle: Bundle, config: PredictConfig) -> Plan:
     if bundle.units == "expression":
         return Plan("landmarks", None, "none")
-    return plan_input(matrix, bundle.preprocessor, config)
+    return plan_input(matrix, bundle.preprocessor, config, for_new_cohorts=bundle.for_new_cohorts)
 
 
 def _refuse_gaps(matrix: Matrix, incoming: Incoming) -> None:
@@ -260,7 +262,8 @@ def _notes(
     elif plan.moments == "training" and not preprocessor.knows_expression:
         notes.append("Values are taken as the z-scores they are (--standardize training).")
     else:
-        notes.append(f"Standardised gene by gene by {whose} moments (--standardize).")
+        why = "" if config.standardize else f": {_why(plan, bundle, n)}"
+        notes.append(f"Standardised gene by gene by {whose} moments (--standardize){why}.")
     filled = incoming.landmarks_filled()
     if filled:
         notes.append(filled)
@@ -278,6 +281,19 @@ def _notes(
             "(--standardize-output)."
         )
     return notes
+
+
+def _why(plan: Plan, bundle: Bundle, n: int) -> str:
+    """Why these moments were chosen."""
+    if bundle.for_new_cohorts:
+        return "the Model is for new cohorts"
+    if not bundle.preprocessor.knows_expression:
+        return "the Model was trained on z-scores"
+    if plan.moments == "own":
+        return "another platform" if plan.input == "whole" else "landmarks only"
+    if n < OWN_MOMENTS_FROM:
+        return f"fewer than {OWN_MOMENTS_FROM} profiles"
+    return "the training platform, as nearly all of its genes are there"
 
 
 def _output_genes(bundle: Bundle, present_l: np.ndarray, config: PredictConfig) -> pd.DataFrame:

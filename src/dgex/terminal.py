@@ -90,6 +90,7 @@ class TerminalProgress:
 _SHOWN = {
     "model": "model",
     "set": "set",
+    "moments": "moments",
     "n_profiles": "profiles",
     "n_targets": "targets",
     "mae": "MAE",
@@ -122,7 +123,7 @@ def print_table(summary: Any) -> None:
         else:
             columns[title] = [str(v) for v in values]
     widths = {t: max(len(t), *(len(v) for v in values)) for t, values in columns.items()}
-    left = {"model", "set"}
+    left = {"model", "set", "moments"}
     rows = [list(columns), *zip(*columns.values(), strict=True)]
     for row in rows:
         cells = zip(row, widths.items(), strict=True)

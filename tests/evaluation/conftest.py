@@ -11,6 +11,7 @@ from dgex.evaluation.evaluate import evaluate_models
 
 class FakeDataset(dict):
     name, fingerprint = "colon", "abc123"
+    preprocessor = SimpleNamespace(knows_expression=False)  # z-scores are all that is known
 
 
 @pytest.fixture(scope="session")

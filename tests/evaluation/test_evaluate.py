@@ -2,6 +2,7 @@
 
 import gzip
 from dataclasses import FrozenInstanceError, dataclass, field
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -35,6 +36,7 @@ class FakeSet:
 
 class FakeDataset:
     name, protocol, fingerprint = "colon", "paper", "abc123"
+    preprocessor = SimpleNamespace(knows_expression=False)  # z-scores are all that is known
 
     def __init__(self, **sets):
         self._sets = sets
@@ -143,7 +145,7 @@ def test_every_number_by_hand(dataset):
 
 
 def counts(*values):
-    names = ("n_profiles", "n_targets", "n_targets_absent", "n_landmarks_absent")
+    names = ("n_profiles", "n_targets", "n_targets_absent", "n_landmarks_absent", "moments")
     return dict(zip(names, values, strict=True))
 
 
@@ -158,10 +160,11 @@ def test_info_counts(dataset):
         "n_same_gene": 3,
         "reference": "base",
         "models": {"net": "dgex", "base": "ols", "ols2": "ols"},
+        "new_cohorts": [],
         "ranked": ["net", "base", "ols2"],
         "sets": {
-            "test": counts(23, 8, 0, 0),
-            "gtex": counts(9, 6, 2, 1),
+            "test": counts(23, 8, 0, 0, "training"),
+            "gtex": counts(9, 6, 2, 1, "own"),
         },
     }
 

@@ -32,6 +32,7 @@ def test_scores_are_those_of_the_models_own_targets(work, tmp_path):
     dataset = dgex.Dataset(work / "data")
     models = [work / name for name in ("first", "ols", "second")]
     evaluation = dgex.evaluate(dataset, models, tmp_path / "out", sets=("test", "other"))
+    evaluation = evaluation.as_prepared()
     table = evaluation.summary.set_index(["model", "set"])
     spans = {"first": slice(0, 6), "second": slice(4, 10), "ols": slice(0, 10)}
     for set_name in ("test", "other"):

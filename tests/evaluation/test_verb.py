@@ -41,7 +41,7 @@ def test_scores_agree_with_plain_arithmetic(work, tmp_path):
     names = ["ols", "net", "net@other"]
     assert list(evaluation.info["models"]) == names
     dataset = dgex.Dataset(work / "data")
-    table = evaluation.summary.set_index(["model", "set"])
+    table = evaluation.as_prepared().summary.set_index(["model", "set"])
     for name in names:
         folder, _, weights = name.partition("@")
         model = dgex.Bundle.load(work / folder, weights or "validation")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,6 +11,8 @@ from dgex.data.formats.reader import Matrix
 from dgex.data.genes import align
 from dgex.data.preprocess import Preprocessor, Ties
 from dgex.errors import UsageError
+
+log = logging.getLogger("dgex")
 
 OWN_MOMENTS_FROM = 20
 """Profiles from which a file's own moments are trusted."""
@@ -40,13 +43,30 @@ class Plan:
     moments: Literal["own", "training", "none"]
 
 
-def plan_input(matrix: Matrix, preprocessor: Preprocessor, config: PredictConfig) -> Plan:
+def plan_input(
+    matrix: Matrix,
+    preprocessor: Preprocessor,
+    config: PredictConfig,
+    *,
+    for_new_cohorts: bool = False,
+) -> Plan:
     """Tell whole-transcriptome from landmark-only profiles, and choose how to standardise them.
 
     Profiles that hold at least four fifths of the Model's genes are whole. If they hold nearly
     all of them they are taken for profiles of the training platform, else for ones of another.
     Training moments go with the ranks of the training profiles, own moments from another platform
     with D-GEX's ranks for external sets.
+
+    Parameters
+    ----------
+    matrix
+        The profiles.
+    preprocessor
+        The Model's genes and reference.
+    config
+        Options of ``predict``.
+    for_new_cohorts
+        The Model takes profiles standardised by their own moments, whatever their platform.
 
     Raises
     ------
@@ -77,12 +97,25 @@ def plan_input(matrix: Matrix, preprocessor: Preprocessor, config: PredictConfig
     n = matrix.shape[0]
     same_platform = whole and share >= SAME_PLATFORM_FROM
     moments = config.standardize
-    if moments is None and not preprocessor.knows_expression:
+    if for_new_cohorts and moments == "training":
+        raise UsageError(
+            "--standardize training: this Model is for new cohorts, which are standardised by "
+            "their own moments. Leave it out, or take a Model for the same studies."
+        )
+    if moments is None and (for_new_cohorts or not preprocessor.knows_expression):
         moments = "own"
     if moments is None:
         moments = "training" if same_platform or n < OWN_MOMENTS_FROM else "own"
     if moments == "own" and n < 2:
-        raise UsageError("--standardize own needs at least 2 profiles; this file has one.")
+        what = "A Model for new cohorts" if for_new_cohorts else "--standardize own"
+        raise UsageError(f"{what} needs at least 2 profiles; this file has one.")
+    if for_new_cohorts and n < OWN_MOMENTS_FROM:
+        log.warning(
+            "%d profiles say little about their own moments, by which this Model takes them: "
+            "give the whole cohort, %d profiles or more.",
+            n,
+            OWN_MOMENTS_FROM,
+        )
     if not whole:
         return Plan("landmarks", None, moments)
     ties: Ties = "average" if same_platform or moments == "training" else "unique"

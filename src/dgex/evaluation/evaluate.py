@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -19,6 +19,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from dgex.data.genes import same_gene
+from dgex.data.moments import moments_of, standardisations
+from dgex.data.split import SPLITS
 from dgex.errors import DataError, UsageError, name_list
 from dgex.evaluation.metrics import GeneErrors, GeneScores, improvement, summary, win_rate
 from dgex.files import whole_file, write_json
@@ -36,6 +38,7 @@ _SUMMARY_TYPES: dict[str, type] = {
     "model": str,
     "kind": str,
     "set": str,
+    "moments": str,
     "protocol": str,
     "n_profiles": int,
     "n_targets": int,
@@ -52,6 +55,7 @@ _SUMMARY_TYPES: dict[str, type] = {
 _GENES_TYPES: dict[str, type] = {
     "model": str,
     "set": str,
+    "moments": str,
     "gene": str,
     "symbol": str,
     "same_gene": bool,
@@ -72,6 +76,25 @@ class Predictor(Protocol):
         """Inferred targets, (n, t), of landmarks (n, l), both in standardised units."""
 
 
+class ScoredSet(Protocol):
+    """What is needed of a set: a `ProfileSet`, or one by other moments."""
+
+    @property
+    def n(self) -> int:
+        """Number of profiles."""
+
+    @property
+    def present_l(self) -> BoolArray:
+        """Which landmarks were measured."""
+
+    @property
+    def present_t(self) -> BoolArray:
+        """Which targets were measured."""
+
+    def blocks(self, rows: int = 1024) -> Iterator[tuple[int, FloatBlock, FloatBlock]]:
+        """First row, landmarks and targets of row blocks."""
+
+
 @dataclass(frozen=True)
 class Evaluation:
     """Scores of models on sets.
@@ -79,19 +102,23 @@ class Evaluation:
     Attributes
     ----------
     summary
-        A row per set and model. `mae`, `mae_sd`, `rmse` and `mae_other_genes` in standardised
-        units, as `dgex.evaluation.metrics.Summary` defines them; `n_targets` targets were scored,
-        `n_targets_absent` were not measured in the set; the two `…_over_ols_percent` columns are
-        NaN where no model of kind "ols" was given; `n_same_gene` of the scored targets are the
-        same gene as a landmark and `mae_other_genes` is the MAE over the rest.
+        A row per set, `moments` and model: by whose moments the set is standardised, its own or
+        those of training. Errors under the two are in different units. `mae`, `mae_sd`, `rmse`
+        and `mae_other_genes` in standardised units, as `dgex.evaluation.metrics.Summary` defines
+        them; `n_targets` targets were scored, `n_targets_absent` were not measured in the set; the
+        two `…_over_ols_percent` columns are NaN where no model of kind "ols" was given;
+        `n_same_gene` of the scored targets are the same gene as a landmark and `mae_other_genes` is
+        the MAE over the rest.
     genes
-        A row per set, model and scored target: `mae`, `rmse` (standardised units) and Pearson
-        `r`; `same_gene` says that the target is the same gene as a landmark.
+        A row per set, moments, model and scored target: `mae`, `rmse` (standardised units) and
+        Pearson `r`; `same_gene` says that the target is the same gene as a landmark.
     info
         What was evaluated: `dataset`, `protocol`, `fingerprint`, `n_landmarks`, `n_targets`,
         `n_same_gene`, `reference` (the OLS model compared with, or None), `models` (name to
-        kind), `ranked` (the models of the same targets as the reference, or as the first one) and
-        `sets` (name to counts of profiles, scored and absent targets and landmarks).
+        kind), `new_cohorts` (those of them that are scored on external sets alone), `ranked` (the
+        models of the same targets as the reference, or as the first one) and `sets` (name to
+        counts of profiles, scored and absent targets and landmarks, and the `moments` that come
+        first, by which the set was prepared).
 
     Examples
     --------
@@ -107,6 +134,18 @@ class Evaluation:
     summary: pd.DataFrame
     genes: pd.DataFrame
     info: dict[str, Any]
+
+    def as_prepared(self) -> Evaluation:
+        """The scores of every set by the moments it was prepared with, and no others."""
+        first = {name: one.get("moments") for name, one in self.info["sets"].items()}
+
+        def kept(table: pd.DataFrame) -> pd.DataFrame:
+            if "moments" not in table.columns:
+                return table
+            of_set = table["set"].map(first)
+            return table[of_set.isna() | (table["moments"] == of_set)].reset_index(drop=True)
+
+        return Evaluation(kept(self.summary), kept(self.genes), self.info)
 
     def save(self, directory: Path) -> None:
         """Write summary.tsv, genes.tsv.gz and evaluation.json into `directory`, made if needed.
@@ -177,8 +216,14 @@ def evaluate_models(
     sets: Sequence[str] | None = None,
     block_rows: int = 1024,
     targets: Mapping[str, NDArray[np.intp]] | None = None,
+    *,
+    both_moments: bool = False,
 ) -> Evaluation:
     """Score models on sets of a Dataset, one pass over each set for all models.
+
+    Models for new cohorts (`dgex.models.base.Model.for_new_cohorts`) are scored on external sets
+    by their own moments, each adapted to the set's landmarks as for a file to infer. Splits of the
+    compendium are no new cohorts, and are left out for them.
 
     Memory: one block of profiles and one model's prediction of it.
 
@@ -196,11 +241,14 @@ def evaluate_models(
         For models that infer some of the targets: name of the model to their positions among
         the Dataset's, ascending. Such a model is compared with OLS on these, if that infers
         them too.
+    both_moments
+        Score every external set twice, standardised by its own moments and by those of training.
 
     Raises
     ------
     UsageError
-        No model, no set, a set twice or one that the Dataset does not have, `block_rows` below 1.
+        No model, no set, a set twice or one that the Dataset does not have, `block_rows` below 1,
+        or a model for new cohorts and no external set by its own moments.
     DataError
         A set without profiles or measured targets, a measured value that is not a number, or a
         prediction that is not a number or has the wrong shape.
@@ -234,9 +282,15 @@ def evaluate_models(
 
     summary_rows: list[dict[str, Any]] = []
     gene_tables: list[pd.DataFrame] = []
-    set_info: dict[str, dict[str, int]] = {}
-    for set_name in chosen:
-        one = dataset[set_name]
+    set_info: dict[str, dict[str, Any]] = {}
+    for set_name, moments, one in _as_standardised(dataset, chosen, both_moments):
+        able = {
+            name: model
+            for name, model in models.items()
+            if not _for_new_cohorts(model) or (moments == "own" and set_name not in SPLITS)
+        }
+        if not able:
+            continue
         present_t = np.asarray(one.present_t, dtype=bool)
         if one.n == 0 or not present_t.any():
             what = "no profiles" if one.n == 0 else "none of the targets"
@@ -244,19 +298,27 @@ def evaluate_models(
                 f"Set {set_name} of {dataset.name} holds {what}, so nothing can be scored. "
                 "Leave it out with --sets."
             )
-        scored = {name: index[present_t[index]] for name, index in inferred.items()}
+        scored = {name: inferred[name][present_t[inferred[name]]] for name in able}
         unscored = [name for name, index in scored.items() if len(index) == 0]
         if unscored:
             raise DataError(
                 f"Set {set_name} of {dataset.name} holds none of the targets of "
                 f"{name_list(unscored)}, so nothing can be scored. Leave it out with --sets."
             )
-        scores = _score_set(dataset, set_name, models, inferred, block_rows)
-        set_info[set_name] = {
-            **_counts(one.n, present_t),
-            "n_landmarks_absent": int((~one.present_l).sum()),
+        adapted = {
+            name: _for_cohort(model, one, block_rows) if set_name not in SPLITS else model
+            for name, model in able.items()
         }
-        for name, model in models.items():
+        scores = _score_set(dataset, set_name, one, adapted, inferred, block_rows)
+        set_info.setdefault(
+            set_name,
+            {
+                **_counts(one.n, present_t),
+                "n_landmarks_absent": int((~one.present_l).sum()),
+                "moments": moments,
+            },
+        )
+        for name, model in able.items():
             found = scores[name]
             other_t = ~same_t[scored[name]]
             genes = dataset.targets.iloc[scored[name]]
@@ -269,6 +331,7 @@ def evaluate_models(
                     "model": name,
                     "kind": model.kind,
                     "set": set_name,
+                    "moments": moments,
                     "protocol": dataset.protocol,
                     **_counts(one.n, present_t[inferred[name]]),
                     **_summary_row(found, mae_ols_t),
@@ -283,6 +346,7 @@ def evaluate_models(
                     {
                         "model": name,
                         "set": set_name,
+                        "moments": moments,
                         "gene": genes.index.astype(str),
                         "symbol": genes["symbol"].astype(str).to_numpy(),
                         "same_gene": ~other_t,
@@ -292,6 +356,12 @@ def evaluate_models(
                     }
                 )
             )
+    unscored = [name for name in models if all(row["model"] != name for row in summary_rows)]
+    if unscored:
+        raise UsageError(
+            f"{name_list(unscored)}: Models for new cohorts are scored on external sets by their "
+            "own moments, and there is none. Leave them out, or name such a set."
+        )
     return Evaluation(
         summary=pd.DataFrame(summary_rows, columns=list(_SUMMARY_TYPES)),
         genes=pd.concat(gene_tables, ignore_index=True),
@@ -304,6 +374,7 @@ def evaluate_models(
             "n_same_gene": int(same_t.sum()),
             "reference": reference,
             "models": {name: model.kind for name, model in models.items()},
+            "new_cohorts": [name for name, model in models.items() if _for_new_cohorts(model)],
             "ranked": [name for name, index in inferred.items() if np.array_equal(index, first)],
             "sets": set_info,
         },
@@ -326,6 +397,31 @@ def _chosen_sets(dataset: Dataset, sets: Sequence[str] | None) -> list[str]:
     return chosen
 
 
+def _as_standardised(
+    dataset: Dataset, chosen: Sequence[str], both_moments: bool
+) -> Iterator[tuple[str, str, ScoredSet]]:
+    """Sets by whose moments, those they were prepared with first."""
+    for name in chosen:
+        prepared = moments_of(dataset, name)
+        yield name, prepared, dataset[name]
+        others = standardisations(dataset, name) if both_moments else {}
+        for moments, one in others.items():
+            if moments != prepared:
+                yield name, moments, one
+
+
+def _for_new_cohorts(model: Predictor) -> bool:
+    return bool(getattr(model, "for_new_cohorts", False))
+
+
+def _for_cohort(model: Predictor, one: ScoredSet, block_rows: int) -> Predictor:
+    adapt = getattr(model, "for_cohort", None)
+    if adapt is None:
+        return model
+    adapted: Predictor = adapt((x_bl for _, x_bl, _ in one.blocks(block_rows)), one.present_l)
+    return adapted
+
+
 def _counts(n_profiles: int, present_t: BoolArray) -> dict[str, int]:
     return {
         "n_profiles": n_profiles,
@@ -337,14 +433,14 @@ def _counts(n_profiles: int, present_t: BoolArray) -> dict[str, int]:
 def _score_set(
     dataset: Dataset,
     set_name: str,
+    one: ScoredSet,
     models: Mapping[str, Predictor],
     inferred: Mapping[str, NDArray[np.intp]],
     block_rows: int,
 ) -> dict[str, GeneScores]:
-    one = dataset[set_name]
     present_t = np.asarray(one.present_t, dtype=bool)
     target_ids = dataset.targets.index
-    measured = {name: present_t[index] for name, index in inferred.items()}
+    measured = {name: present_t[inferred[name]] for name in models}
     errors = {name: GeneErrors(int(measured[name].sum())) for name in models}
     n_blocks = math.ceil(one.n / block_rows)
     for start, x_bl, y_bt in track(one.blocks(block_rows), f"scoring {set_name}", n_blocks):

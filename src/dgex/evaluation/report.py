@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from dgex.data.split import SPLITS
 from dgex.errors import UsageError
 from dgex.evaluation.evaluate import Evaluation
 from dgex.evaluation.grids import density_figure, r_figure, scatter_figure, training_figure
@@ -80,6 +81,7 @@ def make_figures(
     >>> list(make_figures(Evaluation(summary, genes, info), {}))
     ['density', 'r']
     """
+    evaluation = evaluation.as_prepared()
     figures = {"density": density_figure(evaluation)}
     pair = compared_models(evaluation)
     if pair is not None:
@@ -162,7 +164,8 @@ def write_report(
     >>> genes = pd.DataFrame([{"model": "ols", "set": "test", "gene": "g1", "symbol": "TP53",
     ...                        "same_gene": False, **scores}])
     >>> summary = pd.DataFrame([{"model": "ols", "kind": "ols", "set": "test", "n_profiles": 60,
-    ...     "n_targets": 1, "mae": 0.3, "mae_sd": 0.0, "rmse": 0.4, "median_r": 0.9,
+    ...     "moments": "training", "n_targets": 1,
+    ...     "mae": 0.3, "mae_sd": 0.0, "rmse": 0.4, "median_r": 0.9,
     ...     "improvement_over_ols_percent": 0.0, "genes_won_over_ols_percent": 0.0,
     ...     "n_same_gene": 0, "mae_other_genes": 0.3}])
     >>> counts = {"n_profiles": 60, "n_targets": 1, "n_targets_absent": 0, "n_landmarks_absent": 0}
@@ -179,9 +182,10 @@ def write_report(
     unknown = [name for name in drawn if name not in _CAPTIONS]
     if unknown:
         raise UsageError(f"There is no figure {unknown[0]}. Known are {', '.join(_CAPTIONS)}.")
+    table = _score_table(evaluation, columns := _columns_shown(evaluation))
+    evaluation = evaluation.as_prepared()
     main, *others = sets_main_first(evaluation)
     best = best_first(evaluation, main).iloc[0]
-    columns = _columns_shown(evaluation)
     write_page(
         Path(path),
         "report.html.jinja",
@@ -190,7 +194,7 @@ def write_report(
         headline=verdict(evaluation, main),
         verdicts=[verdict(evaluation, name) for name in others],
         headings={name: heading for name, heading, _, _ in columns},
-        table=_score_table(evaluation, columns),
+        table=table,
         figures=[_figure_block(evaluation, name, figure) for name, figure in drawn.items()],
         training=_training_rows(logs),
         best_model=best["model"],
@@ -213,10 +217,10 @@ def _columns_shown(evaluation: Evaluation) -> list[tuple[str, str, str, str]]:
 def _score_table(
     evaluation: Evaluation, columns: Sequence[tuple[str, str, str, str]]
 ) -> list[dict[str, Any]]:
-    """A group per set: its counts, and per model a list of (text, whether the best)."""
+    """A group per set and moments: its counts, and per model a list of (text, whether best)."""
     groups = []
-    for set_name, counts in evaluation.info["sets"].items():
-        rows = evaluation.summary[evaluation.summary["set"] == set_name]
+    for (set_name, moments), rows in evaluation.summary.groupby(["set", "moments"], sort=False):
+        counts = evaluation.info["sets"][set_name]
         shown: list[dict[str, Any]] = [
             {"model": model, "kind": kind, "cells": []}
             for model, kind in zip(rows["model"], rows["kind"], strict=True)
@@ -233,7 +237,9 @@ def _score_table(
                 if name == "mae":
                     text += f" ± {sd:.4f}"
                 row["cells"].append((text, value == best))
-        groups.append({"set": set_name, "counts": counts, "rows": shown})
+        external = set_name not in SPLITS
+        whose = f"by {'its own' if moments == 'own' else 'training'} moments" if external else ""
+        groups.append({"set": set_name, "whose": whose, "counts": counts, "rows": shown})
     return groups
 
 

@@ -14,6 +14,7 @@ import pandas as pd
 from dgex.config import EvaluateConfig, with_options
 from dgex.data.dataset import Dataset
 from dgex.data.record import is_simulated, taught_by_simulated
+from dgex.data.split import SPLITS
 from dgex.errors import UsageError, name_list
 from dgex.evaluation.evaluate import Evaluation, evaluate_models
 from dgex.evaluation.report import save_figures, write_report
@@ -77,10 +78,20 @@ def evaluate(
     targets = {name: _targets_of(name, bundle, dataset) for name, bundle in bundles.items()}
     held_out = set(config.sets or dataset.sets) & {"validation", "test"}
     for name, bundle in bundles.items():
-        if bundle.trained_on_all and held_out:
+        learned = held_out & set(bundle.learned_splits)
+        if bundle.for_new_cohorts and held_out:
+            note = (
+                f"{name} is for new cohorts, standardised by their own moments: it is not scored "
+                f"on {' and '.join(sorted(held_out, reverse=True))}, nor by training moments."
+            )
+            log.info("%s", note)
+            notes.append(note)
+        elif learned:
+            flattered = " and ".join(one for one in SPLITS if one in learned)
             warning = (
-                f"{name} was trained with --train-on all: validation and test of "
-                f"{bundle.dataset_name} were learned from, and its errors on them flatter it."
+                f"{name} was trained with --train-on {bundle.info['train_on']}: {flattered} of "
+                f"{bundle.dataset_name} {'were' if len(learned) > 1 else 'was'} learned from, and "
+                f"its errors there flatter it."
             )
             log.warning("%s", warning)
             notes.append(warning)
@@ -93,9 +104,12 @@ def evaluate(
             )
             log.warning("%s", warning)
             notes.append(warning)
-    scores = evaluate_models(dataset, bundles, config.sets or None, targets=targets)
+    scores = evaluate_models(
+        dataset, bundles, config.sets or None, targets=targets, both_moments=True
+    )
     title = f"dgex: {', '.join(bundles)} on {dataset.name}"
     told = {"title": title, "run": _what_was_run(dataset, bundles), "notes": notes}
+    told["learned_from"] = {name: list(bundle.learned_splits) for name, bundle in bundles.items()}
     if held_out:
         told["ranked"] = [
             name
@@ -109,7 +123,7 @@ def evaluate(
         # Where validation was learned from, the log's errors on it are no held-out ones.
         if bundle.training_log is not None
         and bundle.weights == "validation"
-        and not bundle.trained_on_all
+        and "validation" not in bundle.learned_splits
     }
     with whole_directory(out, overwrite=config.overwrite) as folder:
         evaluation.save(folder)

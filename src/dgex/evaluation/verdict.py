@@ -107,6 +107,8 @@ def sets_main_first(evaluation: Evaluation) -> list[str]:
 def best_first(evaluation: Evaluation, set_name: str) -> pd.DataFrame:
     """Rows of the summary for one set, the lowest MAE first, of models of the same targets.
 
+    A model that learned from the set is left out, unless all did.
+
     Examples
     --------
     >>> summary = pd.DataFrame({"model": ["ols", "net"], "set": "test", "mae": [0.5, 0.4]})
@@ -117,6 +119,13 @@ def best_first(evaluation: Evaluation, set_name: str) -> pd.DataFrame:
     ranked = evaluation.info.get("ranked")
     if ranked is not None:
         rows = rows[rows["model"].isin(ranked)]
+    learned = evaluation.info.get("learned_from", {})
+    held_out = [
+        set_name not in learned.get(model, ()) or model == evaluation.info.get("reference")
+        for model in rows["model"]
+    ]
+    if any(held_out):
+        rows = rows[held_out]
     return rows.sort_values("mae", kind="stable")
 
 
