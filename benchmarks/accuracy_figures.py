@@ -20,8 +20,6 @@ PAINTED = {"auto": "#D55E00", "cohort-ridge": "#009E73", "ridge": "#0072B2", "dg
 OTHER = "#8C8C8C"
 BEGIN, END = "<!-- accuracy table: begin -->", "<!-- accuracy table: end -->"
 FIGURE = "![Error of every model on every set, with standard errors](docs/accuracy.png)"
-    "![Mean absolute error of every model on every set, with standard errors](docs/accuracy.png)"
-)
 PANEL_NAMES = {"dgex": "dgex panel", "l1000": "L1000 landmarks", "random": "random genes"}
 # As a multiple of the best MAE of a set; what is worse is an arrow at the edge.
 WORST_SHOWN = 1.35
