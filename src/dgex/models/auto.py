@@ -31,6 +31,9 @@ TRIED_FILE = "tried.tsv"
 LEAST_WEIGHT = 0.05
 """Mean weight below which a member of the ensemble is not worth its memory and time."""
 
+NETS = 3
+"""Nets trained, from different first weights, where there is time: their mean errs less."""
+
 LEAST_EPOCHS = 0.25
 """Share of its epochs below which a net is not tried."""
 
@@ -71,7 +74,7 @@ class Auto:
     """Tries models on a Dataset and makes the best of them.
 
     In this order: ridge; kernel ridge, calibrated to medians by guesses of left-out training
-    profiles (see `dgex.models.calibrate`); a residual net. Those that help are combined gene by
+    profiles (see `dgex.models.calibrate`); residual nets. Those that help are combined gene by
     gene (see `dgex.models.ensemble`). Validation alone judges. At the end everything that was
     chosen is kept and the models learn again from more profiles, where that is asked for: closed
     forms, and the net where there is time for it.
@@ -108,7 +111,7 @@ class Auto:
         candidates = Ensemble()
         self._try_ridge(candidates)
         self._try_kernel(candidates)
-        self._try_net(candidates)
+        self._try_nets(candidates)
         return self._best_of(candidates)
 
     def refit(self, model: Model, joined: Dataset) -> None:
@@ -116,7 +119,7 @@ class Auto:
         members = model.members if isinstance(model, Ensemble) else [model]
         for number, member in enumerate(members):
             if isinstance(member, ResNetModel):
-                self._refit_net(member, joined)
+                self._refit_net(member, joined, number)
                 continue
             log.info("%s: learning again from %d profiles", member.kind, joined["train"].n)
             member.refit(joined)
@@ -174,40 +177,53 @@ class Auto:
         else:
             candidates.add("kernel", kernel)
 
-    def _try_net(self, candidates: Ensemble) -> None:
-        started = time.monotonic()
+    def _try_nets(self, candidates: Ensemble) -> None:
         config = dataclasses.replace(self._config, model="resnet", train_on="train")
         config = net_options(config, self._dataset["train"].n)
+        if math.isfinite(self._left()):
+            epochs = self._possible_epochs(config)
+            if epochs == 0:
+                return
+            config = dataclasses.replace(config, epochs=epochs)
+        for number in range(NETS):
+            if number and self._left() < self._net_seconds / _SPARE:
+                break
+            started = time.monotonic()
+            net = ResNetModel()
+            net.fit(self._dataset, dataclasses.replace(config, seed=config.seed + number))
+            self._net_config, self._net_seconds = config, time.monotonic() - started
+            name = "resnet" if number == 0 else f"resnet {number + 1}"
+            self._note(name, started, self._mae(net), f"{config.epochs} epochs")
+            candidates.add(name, net)
+
+    def _possible_epochs(self, config: TrainConfig) -> int:
+        """Epochs of a net for which there is time; 0 where they are too few."""
+        started = time.monotonic()
         if self._left() < LEAST_SHARE * seconds_of(self._config.budget):
             note = f"left out: {max(self._left(), 0):.0f} s are left"
             self._note("resnet", started, math.nan, note)
-            return
-        if math.isfinite(self._left()):
-            ResNetModel().fit(self._dataset, dataclasses.replace(config, epochs=1))
-            epoch = time.monotonic() - started
-            possible = int(_SPARE * self._left() / epoch)
-            epochs = config.epochs or 0
-            if possible < LEAST_EPOCHS * epochs:
-                note = (
-                    f"left out: an epoch takes {epoch:.1f} s, {self._left():.0f} s are left for "
-                    f"{epochs}"
-                )
-                self._note("resnet", started, math.nan, note)
-                return
-            config = dataclasses.replace(config, epochs=min(epochs, possible))
-        net = ResNetModel()
-        net.fit(self._dataset, config)
-        self._net_config, self._net_seconds = config, time.monotonic() - started
-        self._note("resnet", started, self._mae(net), f"{config.epochs} epochs")
-        candidates.add("resnet", net)
+            return 0
+        ResNetModel().fit(self._dataset, dataclasses.replace(config, epochs=1))
+        epoch = time.monotonic() - started
+        possible, epochs = int(_SPARE * self._left() / epoch), config.epochs or 0
+        if possible >= LEAST_EPOCHS * epochs:
+            return min(epochs, possible)
+        note = f"left out: an epoch takes {epoch:.1f} s, {self._left():.0f} s are left for {epochs}"
+        self._note("resnet", started, math.nan, note)
+        return 0
 
-    def _refit_net(self, net: ResNetModel, joined: Dataset) -> None:
+    def _refit_net(self, net: ResNetModel, joined: Dataset, number: int) -> None:
         more = joined["train"].n / self._dataset["train"].n
         if more * self._net_seconds > _SPARE * self._left():
             log.info("resnet: no time to learn again from %d profiles", joined["train"].n)
             return
         log.info("resnet: learning again from %d profiles", joined["train"].n)
-        net.fit(joined, dataclasses.replace(self._net_config, train_on=self._config.train_on))
+        config = dataclasses.replace(
+            self._net_config,
+            train_on=self._config.train_on,
+            seed=self._net_config.seed + NETS + number,
+        )
+        net.fit(joined, config)
 
     def _best_of(self, candidates: Ensemble) -> Model:
         started = time.monotonic()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
@@ -21,23 +20,20 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("dgex")
 
-MOST_MEMBERS = 8
-"""The best weights are found by looking at every subset of the members."""
-
-PRIOR = 0.5
-"""How much the errors of all genes together count in the weights of one, beside its own errors."""
+CHOSEN, SHARED = 20, 5
+"""How often a member is chosen, and how often of these for all targets together."""
 
 
 class Ensemble(Model):
     """A weighted mean of the guesses of other Models, with weights of its own for every target.
 
-    The weights are learned on the validation profiles, from which no member has learned: they are
-    at least 0, sum to 1, and make the squared error of a target small, together with that of all
-    targets (see `weights_of`). A target for which the mean has a larger absolute error than the
-    member that is best over all targets takes that member alone, so that on validation the
-    ensemble is never worse than its best member.
+    The weights are learned on the validation profiles, from which no member has learned (see
+    `select`). A target for which the mean has a larger error than the member that is best over all
+    targets takes that member alone, so that on validation the ensemble is never worse than its
+    best member.
 
-    Source: stacked regressions, Breiman, Machine Learning 1996.
+    Source: Caruana, Niculescu-Mizil, Crew and Ksikes, Ensemble selection from libraries of models,
+    ICML 2004.
 
     Attributes
     ----------
@@ -102,15 +98,15 @@ class Ensemble(Model):
         Raises
         ------
         UsageError
-            They are too few or too many, are of other Datasets or targets, or have learned from
+                They are too few, are of other Datasets or targets, or have learned from
             the validation profiles.
         """
         from dgex.models.bundle import Bundle
 
         paths = config.members
-        if not 2 <= len(paths) <= MOST_MEMBERS:
+        if len(paths) < 2:
             raise UsageError(
-                f"--members: {len(paths)} Models; an ensemble is made of 2 to {MOST_MEMBERS}."
+                "--members names fewer than two Models. Name the directories of trained Models."
             )
         self.members, self.names, self.calibrations = [], [], []
         for path, name in zip(paths, distinct_names(paths), strict=True):
@@ -129,7 +125,7 @@ class Ensemble(Model):
         mae_mt = np.abs(guess_mnt - y_nt).mean(axis=1, dtype=np.float64)
         mae_m = mae_mt[:, present_t].mean(axis=1)
         self.validation_mae = dict(zip(self.names, mae_m.tolist(), strict=True))
-        weight_mt = weights_of(guess_mnt - y_nt)
+        weight_mt = select(guess_mnt, y_nt)
         mean_nt = np.einsum("mt,mnt->nt", weight_mt, guess_mnt, optimize=True)
         mae_t = np.abs(mean_nt - y_nt).mean(axis=0, dtype=np.float64)
         best = int(np.argmin(mae_m))
@@ -218,55 +214,50 @@ class Ensemble(Model):
             y_bt += weight_t * self._guess(member, x_bl)
 
 
-def weights_of(error_mnt: np.ndarray) -> np.ndarray:
-    """Weights of members, for each target, that make the squared error of their mean small.
+def select(guess_mnt: np.ndarray, y_nt: np.ndarray) -> np.ndarray:
+    """Weights of members, for each target, by choosing members one after another.
 
-    Weights are at least 0 and sum to 1, so that the error of the mean is the mean of the errors.
-    What is made smallest is w' (E + `PRIOR` F) w, E being the mean products of the errors of two
-    members for this target, divided by the mean of its diagonal, and F the mean of all such E:
-    few profiles say little about one target. Every subset of the members is tried, so the minimum
-    is exact.
+    A member may be chosen again; each time it is the one with which the mean of all chosen so far
+    has the smallest absolute error: the first `SHARED` times over all targets together, the same
+    for each, because few profiles say little about one target, then for each target by itself
+    until there are `CHOSEN`.
 
     Parameters
     ----------
-    error_mnt
-        Errors of the members, standardised units, shape (m, n, t).
+    guess_mnt
+        Guesses of the members, standardised units, shape (m, n, t).
+    y_nt
+        What was measured, shape (n, t).
 
     Returns
     -------
     numpy.ndarray
-        Weights, float64, shape (m, t).
+        Weights, float64, shape (m, t): at least 0, sum 1, multiples of 1 / `CHOSEN`.
 
     Examples
     --------
-    >>> error_mnt = np.array([[[1.0], [-1.0]], [[-1.0], [1.0]]])
-    >>> weights_of(error_mnt).round(3)
+    >>> guess_mnt = np.array([[[1.0], [-1.0]], [[-1.0], [1.0]]])
+    >>> select(guess_mnt, np.zeros((2, 1)))
     array([[0.5],
            [0.5]])
     """
-    n_members, n, n_targets = error_mnt.shape
-    product_tmm = np.einsum("mnt,knt->tmk", error_mnt, error_mnt, optimize=True) / n
-    product_tmm = product_tmm.astype(np.float64)
-    size_t = np.einsum("tmm->t", product_tmm) / n_members
-    product_tmm /= np.maximum(size_t, np.finfo(np.float32).tiny)[:, None, None]
-    product_tmm += PRIOR * product_tmm.mean(axis=0)
-    # Members that never differ have no single best weights; this prefers equal ones.
-    product_tmm += 1e-6 * np.eye(n_members)
-    best_t = np.full(n_targets, np.inf)
-    weight_mt = np.zeros((n_members, n_targets))
-    for size in range(1, n_members + 1):
-        for subset in itertools.combinations(range(n_members), size):
-            part_tss = product_tmm[:, subset][:, :, subset]
-            weight_ts = np.linalg.solve(part_tss, np.ones((n_targets, size, 1)))[:, :, 0]
-            total_t = weight_ts.sum(axis=1)
-            # The least squared error of weights that sum to 1 is 1 over this sum.
-            error_t = 1 / total_t
-            better_t = (weight_ts > 0).all(axis=1) & (error_t < best_t)
-            best_t[better_t] = error_t[better_t]
-            weight_mt[:, better_t] = 0
-            for place, member in enumerate(subset):
-                weight_mt[member, better_t] = weight_ts[better_t, place] / total_t[better_t]
-    return weight_mt
+    n_members, n, n_targets = guess_mnt.shape
+    count_mt = np.zeros((n_members, n_targets))
+    sum_nt = np.zeros((n, n_targets), dtype=guess_mnt.dtype)
+    for chosen in range(CHOSEN):
+        mae_mt = np.stack(
+            [
+                np.abs((sum_nt + guess_nt) / (chosen + 1) - y_nt).mean(axis=0, dtype=np.float64)
+                for guess_nt in guess_mnt
+            ]
+        )
+        if chosen < SHARED:
+            mae_mt[:] = mae_mt.mean(axis=1, keepdims=True)
+        best_t = mae_mt.argmin(axis=0)
+        count_mt[best_t, np.arange(n_targets)] += 1
+        for member, guess_nt in enumerate(guess_mnt):
+            sum_nt += guess_nt * (best_t == member)
+    return count_mt / CHOSEN
 
 
 def distinct_names(paths: Sequence[Any]) -> list[str]:
