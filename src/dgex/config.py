@@ -36,7 +36,7 @@ KERNEL_NAMES: tuple[KernelName, ...] = get_args(KernelName)
 
 RIDGE_PENALTIES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0, 3.0, 10.0)
 LASSO_PENALTIES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3)
-COHORT_PENALTIES = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
+COHORT_PENALTIES = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4)
 SAMPLE_LASSO_PENALTIES = (1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1, 0.2, 0.5)
 
 NET_OPTIONS: dict[str, dict[str, float]] = {
@@ -182,7 +182,7 @@ class TrainConfig:
         Penalties of ridge or lasso tried, relative to the number of training profiles; the one
         with the lowest validation MAE is kept. Where not given: 1e-4 to 10 for ridge, 1e-4 to
         0.3 for lasso, two in every power of ten; 1e-3 to 0.5 for sample-lasso, three in every
-        power of ten. Of cohort-ridge one is kept for each target; where not given 0.1 to 3.2, each
+        power of ten. Of cohort-ridge one is kept for each target; where not given 0.1 to 6.4, each
         twice the one before.
     kernels
         Kernels of kernel ridge regression tried; the one with the lowest validation MAE is kept.

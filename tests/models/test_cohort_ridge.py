@@ -14,6 +14,7 @@ from dgex.config import TrainConfig
 from dgex.data.dataset import write_index
 from dgex.errors import DataError, UsageError
 from dgex.models.bundle import Bundle
+from dgex.models.calibrate import calibrate
 from dgex.models.cohort_ridge import BETWEEN, CohortRidge
 from dgex.models.cohorts import Cohorts, cohort_rows, find_column
 from dgex.models.fit import check_options, train
@@ -162,9 +163,19 @@ def test_choices_are_the_best_of_what_was_tried(dataset, fitted):
     mae_f = error_fpt.min(axis=1).mean(axis=1) / 67
     np.testing.assert_allclose(list(fitted.left_out_mae.values()), mae_f, rtol=1e-4)
     assert fitted.between == BETWEEN[mae_f.argmin()]
-    best_t = np.array(PENALTIES)[error_fpt[mae_f.argmin()].argmin(axis=0)]
-    np.testing.assert_allclose(fitted.penalty_t, best_t)
-    assert fitted.mae == pytest.approx(mae_f.min(), rel=1e-4)
+    error_pt = error_fpt[mae_f.argmin()]
+    best_t = (error_pt + 0.5 * error_pt.mean(axis=1, keepdims=True)).argmin(axis=0)
+    np.testing.assert_allclose(fitted.penalty_t, np.array(PENALTIES)[best_t])
+    chosen_mae = error_pt[best_t, np.arange(T)].mean() / 67
+    assert fitted.mae == pytest.approx(chosen_mae, rel=1e-4)
+    guesses = []
+    for c in range(3):
+        one = LeftOut(cohorts, products, c)
+        guess_pnt = np.stack(list(one.guesses(fitted.between, PENALTIES, every)))
+        guesses.append((guess_pnt[best_t, :, np.arange(T)].T, one.y_nt))
+    learned = calibrate(*(np.concatenate(parts) for parts in zip(*guesses, strict=True)))
+    np.testing.assert_allclose(fitted.calibration.guess_kt, learned.guess_kt, atol=1e-5)
+    np.testing.assert_allclose(fitted.calibration.added_kt, 0.75 * learned.added_kt, atol=1e-5)
 
 
 def test_a_new_cohort_is_guessed_by_plain_algebra(fitted):
