@@ -27,7 +27,7 @@ log = logging.getLogger("dgex")
 PENALTIES = (1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0)
 """Penalties of which every target takes the best, relative to a kernel of 1 on the diagonal."""
 
-CHOICE_TRAIN, CHOICE_TARGETS = 2000, 1000
+CHOICE_TRAIN, CHOICE_TARGETS = 1000, 1000
 """Training profiles and targets, at most, with which kernel and bandwidth are chosen."""
 
 EIGEN_PROFILES = 4000
@@ -142,7 +142,7 @@ class Kernel(Model):
         True
         """
         tried, chosen = min(n, CHOICE_TRAIN), min(n, EIGEN_PROFILES)
-        products = 28.0 * chosen**2 * n_targets
+        products = 14.0 * chosen**2 * n_targets
         # Decompositions are in double precision and run at a fraction of the speed.
         slow = 30.0 * (tried**3 + chosen**3)
         if n <= EXACT_PROFILES:

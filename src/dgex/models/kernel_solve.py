@@ -53,19 +53,22 @@ class Eigen:
         self._square_nn = vector_nn * vector_nn
         self._vector_nn = vector_nn.float()
 
-    def left_out_errors(self, y_nt: Tensor, penalty: float) -> Tensor:
-        """What is missed when each profile is left out and guessed from the others, (n, t)."""
-        scale_n = 1 / (self._value_n + penalty)
-        weight_nt = (self._vector_nn * scale_n.float()) @ (self._vector_nn.T @ y_nt)
-        return weight_nt.div_((self._square_nn @ scale_n).float()[:, None])
+    def left_out_errors(self, y_nt: Tensor, penalties: Sequence[float]) -> Iterator[Tensor]:
+        """For each penalty, what is missed when a profile is guessed from all others, (n, t)."""
+        turned_nt = self._vector_nn.T @ y_nt
+        for penalty in penalties:
+            scale_n = 1 / (self._value_n + penalty)
+            weight_nt = (self._vector_nn * scale_n.float()) @ turned_nt
+            yield weight_nt.div_((self._square_nn @ scale_n).float()[:, None])
 
     def best_penalties(self, y_nt: Tensor, penalties: Sequence[float]) -> np.ndarray:
         """The penalty of the lowest mean absolute left-out error, for each target, (t,)."""
         found = []
         for start in range(0, y_nt.shape[1], _TARGETS_AT_ONCE):
             part_nt = y_nt[:, start : start + _TARGETS_AT_ONCE]
-            errors = [self.left_out_errors(part_nt, one).abs_().mean(dim=0) for one in penalties]
-            found.append(torch.stack(errors).argmin(dim=0).cpu().numpy())
+            errors = self.left_out_errors(part_nt, penalties)
+            error_pt = torch.stack([error_nt.abs_().mean(dim=0) for error_nt in errors])
+            found.append(error_pt.argmin(dim=0).cpu().numpy())
         return np.asarray(penalties)[np.concatenate(found)]
 
     def guess(self, likeness_vn: Tensor, y_nt: Tensor, penalty_t: np.ndarray) -> Tensor:
