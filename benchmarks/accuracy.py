@@ -4,7 +4,9 @@ Each compendium is split by patients, and by whole tissues or studies, five time
 trained on each with its defaults and scored once, when it is trained. All choices (penalties,
 epochs, members of an ensemble) are its own, on validation; test is opened by `accuracy_run.score`
 and by nothing else. External sets are scored under the split by patients, standardised by their own
-moments, and once more by those of the training profiles, in other units.
+moments, and once more by those of the training profiles, in other units. Every target counts: of
+held-out groups and by training moments, those that hardly vary in the training profiles weigh
+heavily, in the RMSE above all.
 
 `accuracy.tsv`: MAE over profiles with its standard error over patients, groups, or profiles of an
 external set, pooled over seeds; each compared with ridge and dgex of the same seeds (p: Wilcoxon's

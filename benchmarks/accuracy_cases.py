@@ -44,6 +44,7 @@ MODELS = {
     "auto-60s": "--model auto --budget 60s",
     "cohort-ridge": "--for new-cohorts",
 }
+FOR_COHORTS = "cohort-ridge"
 QUICK_OPTIONS = {
     "dgex": "--model dgex --hidden-units 20 --epochs 2",
     "resnet": "--model resnet --hidden-units 20 --epochs 2",
@@ -253,6 +254,11 @@ def group_of(obs: pd.DataFrame, case: Case, set_name: str) -> pd.Series:
     return obs["group"].astype(str).replace(SAME_GROUP)
 
 
+def fits(model: str, case: Case) -> bool:
+    """Whether a model can be scored: one for new cohorts is for the external sets only."""
+    return model != FOR_COHORTS or case == Case(case.compendium, "patients", case.seed)
+
+
 def points(plan: Plan, parts: tuple[str, ...]) -> Iterator[tuple[Case, list[str]]]:
     """Cases and their models, each case once, in the order in which they are run."""
     wanted: dict[Case, list[str]] = {}
@@ -263,5 +269,7 @@ def points(plan: Plan, parts: tuple[str, ...]) -> Iterator[tuple[Case, list[str]
     ):
         for case in cases if part in parts else ():
             known = wanted.setdefault(case, [])
-            known += [name for name in plan.chosen(models) if name not in known]
+            known += [
+                name for name in plan.chosen(models) if name not in known and fits(name, case)
+            ]
     yield from wanted.items()

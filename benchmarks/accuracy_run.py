@@ -34,7 +34,8 @@ from accuracy_cases import (
 )
 from table import machine, run
 
-from dgex.data.dataset import Dataset
+from dgex.data.dataset import Dataset, ProfileSet
+from dgex.data.moments import Restandardised, standardisations
 from dgex.evaluation.metrics import GeneErrors
 from dgex.files import whole_directory, write_json
 from dgex.models.bundle import Bundle
@@ -125,8 +126,6 @@ def prepare(work: Work, case: Case) -> Path:
         elif case.split == "patients" and case.profiles == 0:
             for name, path in EXTERNALS.items():
                 words += ["--external", f"{name}={work.data / path}"]
-            other = out.with_name(f"{out.name}-training-moments")
-            dgex([*words, "--external-moments", "training", "--out", str(other)], log)
         dgex([*words, "--out", str(out)], log)
     return out
 
@@ -177,33 +176,38 @@ def run_point(work: Work, case: Case, model: str) -> str:
     return f"{seconds:.0f} s, {peak_gb:.1f} GB, MAE: {shown}"
 
 
-def scored_sets(work: Work, case: Case) -> Iterator[tuple[str, Dataset, str]]:
-    """Sets that a Model of a case is scored on: what to call it, its Dataset, its name there."""
-    dataset = Dataset(work.dataset(case))
-    yield "test", dataset, "test"
+def scored_sets(
+    dataset: Dataset, bundle: Bundle
+) -> Iterator[tuple[str, ProfileSet | Restandardised, Bundle]]:
+    """Sets that a Model is scored on, as `dgex evaluate` does: name, profiles and the Model.
+
+    Models adapt to the landmarks of an external set; those for new cohorts are for sets by their
+    own moments only.
+    """
+    if not bundle.for_new_cohorts:
+        yield "test", dataset["test"], bundle
     for name in dataset.externals:
-        yield name, dataset, name
-    other = work.dataset(case).with_name(f"{case.name}-training-moments")
-    if other.is_dir():
-        for name in dataset.externals:
-            yield name + TRAINING_MOMENTS, Dataset(other), name
+        for moments, one in standardisations(dataset, name).items():
+            if moments == "own" or not bundle.for_new_cohorts:
+                label = name if moments == "own" else name + TRAINING_MOMENTS
+                landmarks = (x_bl for _, x_bl, _ in one.blocks(BLOCK))
+                yield label, one, bundle.for_cohort(landmarks, one.present_l)
 
 
 def score(
     work: Work, case: Case, trained: Path, about: dict[str, object], out: Path
 ) -> dict[str, float]:
     """Score a trained Model on test and the external sets and write it; MAE by set."""
-    bundle = Bundle.load(trained)
+    bundle, dataset = Bundle.load(trained), Dataset(work.dataset(case))
     profiles: list[pd.DataFrame] = []
     arrays: dict[str, np.ndarray] = {}
     maes: dict[str, float] = {}
-    for label, dataset, name in scored_sets(work, case):
-        one = dataset[name]
+    for label, one, model in scored_sets(dataset, bundle):
         present_t = np.asarray(one.present_t, dtype=bool)
         errors = GeneErrors(int(present_t.sum()))
         mae_n = np.empty(one.n)
         for start, x_bl, y_bt in one.blocks(BLOCK):
-            y_bt, y_hat_bt = y_bt[:, present_t], bundle.predict(x_bl)[:, present_t]
+            y_bt, y_hat_bt = y_bt[:, present_t], model.predict(x_bl)[:, present_t]
             errors.update(y_bt, y_hat_bt)
             # In float64: a mean over thousands of float32 would lose the last digits shown.
             absolute_bt = np.abs(y_bt - y_hat_bt)
@@ -214,13 +218,10 @@ def score(
             whole_t[present_t] = score_t
             arrays[f"{label}:{key}"] = whole_t
         maes[label] = float(mae_n.mean())
-        group_n = group_of(one.obs, case, name)
-        profiles.append(
-            pd.DataFrame(
-                {"set": label, "profile": one.obs.index, "group": group_n.to_numpy(), "mae": mae_n}
-            )
-        )
-    dataset = Dataset(work.dataset(case))
+        obs = dataset[label.removesuffix(TRAINING_MOMENTS)].obs
+        group_n = group_of(obs, case, label).to_numpy()
+        columns = {"set": label, "profile": obs.index, "group": group_n, "mae": mae_n}
+        profiles.append(pd.DataFrame(columns))
     arrays["sd"] = dataset.preprocessor.sd_g[len(dataset.landmarks) :].astype(np.float32)
     arrays["gene"] = dataset.targets.index.to_numpy().astype(str)
     about = about | {

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from accuracy_cases import COMPENDIA, EXTERNALS, Case, Plan
+from accuracy_cases import COMPENDIA, EXTERNALS, FOR_COHORTS, Case, Plan
 from accuracy_run import Work, load_point
 from accuracy_statistics import mean_and_error, paired_p, pooled
 
@@ -130,6 +130,8 @@ def accuracy_rows(points: Points, plan: Plan) -> list[Row]:
             sets = [s for known in of_model.values() for p in known.values() for s in _sets(p)]
             for set_name in dict.fromkeys(sets or ["test"]):
                 for model in plan.models:
+                    if model == FOR_COHORTS and set_name not in EXTERNALS:
+                        continue
                     row: Row = {
                         "compendium": compendium,
                         "split": split,
@@ -249,7 +251,7 @@ def goal_rows(table: pd.DataFrame, scale: tuple[float, float]) -> list[Row]:
     for one in COMPENDIA:
         ours, ridge = (
             float(np.mean([value(one, name, model) for name in EXTERNALS]))
-            for model in ("cohort-ridge", "ridge")
+            for model in (FOR_COHORTS, "ridge")
         )
         text = "--for new-cohorts, mean of the external sets: % lower MAE than ridge"
         goal(text, one, improvement(ours, ridge), 6)
