@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 
+import pandas as pd
+
 from dgex import terminal
 
 
@@ -43,3 +45,17 @@ def test_a_bar_appears_for_long_work_and_goes_when_it_is_done(monkeypatch):
     assert reporter._bar is not None
     reporter.update("ranking", 9, 9)
     assert reporter._bar is None
+
+
+def test_the_moments_are_shown_where_they_differ(capsys):
+    scores = {name: [0.25, 0.25] for name in terminal._SHOWN} | {
+        "model": "ols",
+        "set": ["test", "gtex"],
+    }
+    terminal.print_table(pd.DataFrame(scores | {"moments": ["training", "training"]}))
+    assert "moments" not in capsys.readouterr().out
+    terminal.print_table(pd.DataFrame(scores | {"moments": ["training", "own"]}))
+    header, test, gtex, *rest = capsys.readouterr().out.splitlines()
+    assert header.split()[:3] == ["model", "set", "moments"]
+    assert (test.split()[2], gtex.split()[2]) == ("training", "own")
+    assert "by own moments of the set" in " ".join(rest)

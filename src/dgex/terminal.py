@@ -105,6 +105,8 @@ _SHOWN = {
 def print_table(summary: Any) -> None:
     """Print the columns of an evaluation's summary that fit a terminal.
 
+    Moments are shown where there are others than those of training, and their units said.
+
     Examples
     --------
     >>> import pandas as pd
@@ -115,7 +117,10 @@ def print_table(summary: Any) -> None:
     """
     decimals = {"improvement_over_ols_percent": 2, "genes_won_over_ols_percent": 1}
     columns = {}
+    own = (summary["moments"] == "own").any()
     for column, title in _SHOWN.items():
+        if column == "moments" and not own:
+            continue
         values = summary[column]
         if values.dtype.kind == "f":
             digits = decimals.get(column, 4)
@@ -128,3 +133,8 @@ def print_table(summary: Any) -> None:
     for row in rows:
         cells = zip(row, widths.items(), strict=True)
         print("  ".join(c.ljust(w) if t in left else c.rjust(w) for c, (t, w) in cells).rstrip())
+    if own:
+        print(
+            "\nErrors are in standard deviations: by own moments of the set, by training moments "
+            "of the training profiles."
+        )
