@@ -13,8 +13,8 @@ external set, pooled over seeds; each compared with ridge and dgex of the same s
 signed-rank test over the same groups, each counted once). Profiles and groups of several seeds are
 held out from overlapping training sets, so that p is optimistic. Seconds are the median over seeds
 of the process that trains, memory the highest peak. `accuracy_goals.tsv` sets goals beside what was
-reached, that of kernel ridge on many simulated profiles (`scale`) among them; `learning_curve.tsv`
-takes fewer training profiles, `panel_curve.tsv` other panels.
+reached, the cost of kernel ridge from `kernel.tsv` among it; `learning_curve.tsv` takes fewer
+training profiles, `panel_curve.tsv` other panels.
 
 Every point is a folder below --work/points, and what is there is not run again: delete a folder to
 measure it anew. Several processes can share --work; machines that do not, take other --only,
@@ -37,11 +37,11 @@ from accuracy_cases import COMPENDIA, MODELS, SPLITS, Plan, points
 from accuracy_curves import learning_rows, panel_rows
 from accuracy_figures import PANEL_NAMES, draw_accuracy, draw_curves, markdown, put_between
 from accuracy_run import Work, failed, forget, quick_work, run_point
-from accuracy_scale import load_scale, run_scale
-from accuracy_table import Points, Row, accuracy_rows, goal_rows, ordered
+from accuracy_table import Points, Row, accuracy_rows, goal_rows, kernel_cost, ordered
 from table import show
 
-PARTS = ("table", "learning", "panel", "scale")
+HERE = Path(__file__).resolve().parent
+PARTS = ("table", "learning", "panel")
 QUICK_MODELS = ("ridge", "kernel", "dgex", "auto", "cohort-ridge")
 
 
@@ -59,13 +59,6 @@ def run_all(work: Work, plan: Plan, parts: tuple[str, ...]) -> int:
         minutes = (time.perf_counter() - began) / 60
         print(f"{number}/{len(todo)} {minutes:.0f} min {case.name} {model}: {said}", flush=True)
         forget(work, case, models_of[case])
-    if "scale" in parts:
-        try:
-            said = run_scale(work)
-        except SystemExit as error:
-            failures += 1
-            said = f"FAILED: {error}"
-        print(f"simulated kernel: {said}", flush=True)
     return failures
 
 
@@ -82,7 +75,7 @@ def write_tables(
         show("accuracy", table, out, about=about)
         show(
             "accuracy_goals",
-            goal_rows(table, load_scale(work)),
+            goal_rows(table, kernel_cost(HERE / "results" / "kernel.tsv")),
             out,
             about="Goals, and what was reached",
         )
@@ -170,7 +163,7 @@ def main() -> None:
             raise SystemExit("Interrupted. The same command goes on from here.") from None
     table = write_tables(work, plan, parts, arguments.out, arguments.figures)
     if arguments.readme and table is not None:
-        write_readme(Path(__file__).parents[1] / "README.md", table)
+        write_readme(HERE.parent / "README.md", table)
     if failures:
         raise SystemExit(f"{failures} points failed; the same command tries them again.")
 
