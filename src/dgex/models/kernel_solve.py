@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dgex.errors import UsageError
 from dgex.models.device import choose_device
 from dgex.progress import report
 
@@ -110,6 +111,11 @@ def solve(
     tuple
         Weights (n, t), and the guesses (n, t) where asked for.
 
+    Raises
+    ------
+    UsageError
+        A penalty is lost in the rounding of the likenesses.
+
     Examples
     --------
     >>> y_nt, mean_t = np.array([[3.0], [1.0]]), np.array([2.0])
@@ -125,7 +131,13 @@ def solve(
     for penalty, chosen in _levels(penalty_t):
         factor_nn = likeness_nn.to(torch.float64, copy=True)
         factor_nn.diagonal().add_(penalty)
-        torch.linalg.cholesky(factor_nn, out=factor_nn)
+        try:
+            torch.linalg.cholesky(factor_nn, out=factor_nn)
+        except torch.linalg.LinAlgError:
+            raise UsageError(
+                f"The penalty {penalty:g} is too small for {len(factor_nn)} profiles so alike to "
+                "be solved for. Give larger ones with --penalties."
+            ) from None
         inverse_n = torch.cholesky_inverse(factor_nn).diagonal() if leave_out else None
         for columns in _parts(chosen):
             centred_nt = tensor(y_nt[:, columns] - mean_t[columns], device, torch.float64)

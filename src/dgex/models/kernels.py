@@ -23,6 +23,8 @@ def squared_distances(x_nl: Tensor, x_ml: Tensor) -> Tensor:
 def typical_scale(x_nl: Tensor) -> float:
     """Median squared distance between different profiles.
 
+    The mean where most profiles are the same, and 1 where all are: any scale is right then.
+
     Examples
     --------
     >>> typical_scale(torch.tensor([[0.0], [1.0], [3.0]]))
@@ -30,7 +32,7 @@ def typical_scale(x_nl: Tensor) -> float:
     """
     distance_nn = squared_distances(x_nl, x_nl)
     upper_p = distance_nn[tuple(torch.triu_indices(len(x_nl), len(x_nl), offset=1))]
-    return float(upper_p.median())
+    return float(upper_p.median()) or float(upper_p.mean()) or 1.0
 
 
 def rbf(x_nl: Tensor, x_ml: Tensor, scale: float) -> Tensor:
