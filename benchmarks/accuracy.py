@@ -150,8 +150,11 @@ def main() -> None:
         models=tuple(arguments.models or (QUICK_MODELS if arguments.quick else MODELS)),
         **({"learning_sizes": (50,), "panel_sizes": (50,)} if arguments.quick else {}),
     )
-    if arguments.readme and arguments.quick:
-        parser.error("--readme takes no numbers of --quick")
+    kept = arguments.readme or (arguments.out and arguments.out.resolve() == HERE / "results")
+    if arguments.quick and kept:
+        parser.error(
+            "the numbers of --quick are none to keep: name another --out, leave out --readme"
+        )
     work = Work(arguments.data, arguments.work, quick=False)
     if arguments.quick:
         work = quick_work(arguments.data, arguments.work / "quick")
