@@ -152,9 +152,7 @@ def main() -> None:
     )
     kept = arguments.readme or (arguments.out and arguments.out.resolve() == HERE / "results")
     if arguments.quick and kept:
-        parser.error(
-            "the numbers of --quick are none to keep: name another --out, leave out --readme"
-        )
+        parser.error("--quick gives no numbers to keep: another --out, and no --readme")
     work = Work(arguments.data, arguments.work, quick=False)
     if arguments.quick:
         work = quick_work(arguments.data, arguments.work / "quick")
