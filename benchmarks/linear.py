@@ -64,18 +64,16 @@ class Simulated(dict[str, Profiles]):
 
     name = "simulated"
 
-    def __init__(self, folder: Path, scale: float) -> None:
-        root = scale**0.5
+    def __init__(self, folder: Path, n_train: int, n_validation: int, n_targets: int) -> None:
         self.learned: dict[str, Any] = {}
-        self.landmarks, self.targets = range(N_LANDMARKS), range(round(N_TARGETS * root))
+        self.landmarks, self.targets = range(N_LANDMARKS), range(n_targets)
         rng = np.random.default_rng(0)
         # Factors of falling weight, as the principal components of expression have.
         strength_f = 1 / np.sqrt(1 + np.arange(N_FACTORS, dtype=np.float32))
         load_fl = rng.standard_normal((N_FACTORS, N_LANDMARKS), np.float32) * strength_f[:, None]
         load_ft = rng.standard_normal((N_FACTORS, len(self.targets)), np.float32)
         load_ft *= strength_f[:, None]
-        for name, n in (("train", N_TRAIN), ("validation", N_VALIDATION)):
-            n = round(n * root)
+        for name, n in (("train", n_train), ("validation", n_validation)):
             arrays = [
                 np.lib.format.open_memmap(folder / f"{name}_{axis}.npy", "w+", np.float32, shape)
                 for axis, shape in (("x", (n, N_LANDMARKS)), ("y", (n, len(self.targets))))
@@ -182,7 +180,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
-        dataset = Simulated(Path(folder), arguments.scale)
+        sizes = (round(n * arguments.scale**0.5) for n in (N_TRAIN, N_VALIDATION, N_TARGETS))
+        dataset = Simulated(Path(folder), *sizes)
         rows = measure(dataset, arguments.penalty)
     about = (
         f"Linear models of {dataset['train'].n} profiles, {N_LANDMARKS} landmarks, "

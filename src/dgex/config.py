@@ -170,7 +170,7 @@ class TrainConfig:
     Attributes
     ----------
     model
-        Kind of model.
+        Kind of model; auto tries what fits into --budget and keeps the best on validation.
     for_
         What the Model is for: profiles of the studies and the platform that it learned from, or
         new-cohorts, of other platforms and studies, which are standardised by their own moments
@@ -252,7 +252,7 @@ class TrainConfig:
         Replace the output where it exists.
     """
 
-    model: ModelKind = "ridge"
+    model: ModelKind = "auto"
     for_: Literal["same-studies", "new-cohorts"] = "same-studies"
     cohort_column: str | None = None
     penalties: tuple[float, ...] | None = None
