@@ -44,7 +44,7 @@ def test_config_and_options_add_up(dataset, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"model": "forest"}, "forest: no such model. Choose one of mean, ols, ridge, lasso"),
+        ({"model": "forest"}, "forest: no such model. Choose one of auto, mean, ols, ridge, lasso"),
         ({"hidden": 3}, "hidden: no such option"),
         ({"model": "ols", "epochs": 3}, "--epochs: of no use to the model ols"),
         ({"model": "ridge", "resume": True, "select_on": "gtex"}, "--select-on, --resume: of no"),
