@@ -18,6 +18,8 @@ import numpy as np
 PROFILES_PER_KNOT = 60
 MOST_KNOTS = 20
 _GENES_AT_ONCE = 512
+_LEAST_WIDTH = np.float32(1e-6)
+"""Between two knots: guesses that are ties have none."""
 
 
 @dataclass(frozen=True)
@@ -45,8 +47,7 @@ class Calibration:
         """Calibrated guesses, a new array of the shape and type of `guess_bt`, (b, t)."""
         out_bt = guess_bt + self.added_kt[0].astype(guess_bt.dtype)
         step_kt = np.diff(self.added_kt, axis=0)
-        # A step between two equal guesses lies in neither segment.
-        width_kt = np.maximum(np.diff(self.guess_kt, axis=0), np.finfo(np.float32).tiny)
+        width_kt = np.maximum(np.diff(self.guess_kt, axis=0), _LEAST_WIDTH)
         for guess_t, width_t, step_t in zip(self.guess_kt, width_kt, step_kt, strict=False):
             share_bt = (guess_bt - guess_t) / width_t
             np.clip(share_bt, 0.0, 1.0, out=share_bt)
@@ -82,7 +83,8 @@ def calibrate(guess_nt: np.ndarray, y_nt: np.ndarray) -> Calibration:
 
     The profiles are ordered by their guess and cut into parts of equal size; the median error of
     each part, smoothed once with its neighbours (weights 1, 2, 1), stands at the part's mean
-    guess. Few profiles make few parts; a single part is a shift by the median error.
+    guess. Parts at one guess, all ties, share their mean. Few profiles make few parts; a single part
+    is a shift by the median error.
 
     Parameters
     ----------
@@ -113,8 +115,18 @@ def calibrate(guess_nt: np.ndarray, y_nt: np.ndarray) -> Calibration:
         guess_tn = np.take_along_axis(guess_tn, order_tn, axis=1)
         error_tn = np.take_along_axis(error_tn, order_tn, axis=1)
         for knot, (start, stop) in enumerate(itertools.pairwise(edges)):
-            guess_kt[knot, genes] = guess_tn[:, start:stop].mean(axis=1)
+            part_tn = guess_tn[:, start:stop]
+            # Rounding must not make two guesses of one.
+            guess_kt[knot, genes] = part_tn.mean(axis=1).clip(part_tn[:, 0], part_tn[:, -1])
             added_kt[knot, genes] = np.median(error_tn[:, start:stop], axis=1)
     padded_kt = np.concatenate([added_kt[:1], added_kt, added_kt[-1:]])
     smooth_kt = (padded_kt[:-2] + 2 * padded_kt[1:-1] + padded_kt[2:]) / 4
-    return Calibration(guess_kt, smooth_kt)
+    return Calibration(guess_kt, _mean_of_ties(guess_kt, smooth_kt))
+
+
+def _mean_of_ties(guess_kt: np.ndarray, added_kt: np.ndarray) -> np.ndarray:
+    out_kt = np.empty_like(added_kt)
+    for out_t, guess_t in zip(out_kt, guess_kt, strict=True):
+        same_kt = guess_kt == guess_t
+        out_t[:] = (added_kt * same_kt).sum(axis=0) / same_kt.sum(axis=0)
+    return out_kt

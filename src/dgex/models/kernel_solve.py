@@ -131,13 +131,13 @@ def solve(
     for penalty, chosen in _levels(penalty_t):
         factor_nn = likeness_nn.to(torch.float64, copy=True)
         factor_nn.diagonal().add_(penalty)
-        try:
-            torch.linalg.cholesky(factor_nn, out=factor_nn)
-        except torch.linalg.LinAlgError:
+        failed = torch.empty(0, dtype=torch.int32, device=device)
+        torch.linalg.cholesky_ex(factor_nn, out=(factor_nn, failed))
+        if failed:
             raise UsageError(
                 f"The penalty {penalty:g} is too small for {len(factor_nn)} profiles so alike to "
                 "be solved for. Give larger ones with --penalties."
-            ) from None
+            )
         inverse_n = torch.cholesky_inverse(factor_nn).diagonal() if leave_out else None
         for columns in _parts(chosen):
             centred_nt = tensor(y_nt[:, columns] - mean_t[columns], device, torch.float64)
