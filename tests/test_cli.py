@@ -201,3 +201,11 @@ def test_panel_then_prepare_with_its_split(work):
         assert list(obs.index) == list(split.index[split == name])
     landmarks = pd.read_csv("data/preprocessing/landmarks.tsv", sep="\t", index_col=0)
     assert list(landmarks.index) == list(pd.read_csv("panel.tsv", sep="\t", index_col=0).index)
+
+
+def test_what_a_model_is_for_is_read_from_a_configuration(tmp_path, capsys):
+    config = tmp_path / "run.toml"
+    config.write_text('[options]\nfor = "new-cohorts"\n')
+    arguments = ["train", "data", "--config", str(config), "--model", "ols", "--out", "model"]
+    assert run(arguments) == 2
+    assert "--for new-cohorts trains cohort-ridge, not ols" in capsys.readouterr().err

@@ -229,11 +229,11 @@ class TrainConfig:
         Directories of the trained Models that an ensemble combines.
     train_on
         Learn from the training profiles, from train and validation together, so that test alone
-        can say how good the Model is, or from all, when none can. Where not given, auto learns from
-        train and validation in the end, every other model from train. What validation chooses (a
-        penalty) is chosen before, by learning from train alone; of a net, which has all of
-        --epochs, the last epoch is kept, so take the number of epochs from the same net trained
-        on train.
+        can say how good the Model is, or from all, when none can. Where not given, auto and
+        cohort-ridge learn from train and validation in the end, other models from train. What
+        validation chooses (a penalty) is chosen before, by learning from train alone; of a net,
+        which has all of --epochs, the last epoch is kept, so take the number of epochs from the
+        same net trained on train.
     standardize_output
         The Model's default for predict: every inferred gene gets mean 0 and standard deviation 1
         over the profiles of the file.

@@ -79,7 +79,8 @@ def write_run(
             "verb": verb,
             "made": datetime.now(UTC).isoformat(timespec="seconds"),
             "options": {
-                name: value
+                # As on the command line: for_ is called so only because for is a word of Python.
+                name.rstrip("_"): value
                 for name, value in (dataclasses.asdict(config) if config else {}).items()
                 if name not in _NOT_REPEATED
             },

@@ -310,7 +310,8 @@ def test_the_verb_finds_the_column_and_says_so(studies, tmp_path, caplog):
     assert (bundle.kind, bundle.for_new_cohorts) == ("cohort-ridge", True)
     assert bundle.info["weights"]["validation"]["mae"] is None
     run = (tmp_path / "model" / "run.toml").read_text()
-    assert 'for_ = "new-cohorts"' in run
+    assert 'for = "new-cohorts"' in run
+    assert (bundle.info["train_on"], bundle.info["n_train"]) == ("train+validation", 130)
     assert "leaving out cohorts" in " ".join((tmp_path / "model" / "README.md").read_text().split())
     again = train(studies, tmp_path / "again", model="cohort-ridge", cohort_column="study")
     x_nl = studies["gtex"].x_nl
@@ -320,7 +321,7 @@ def test_the_verb_finds_the_column_and_says_so(studies, tmp_path, caplog):
 @pytest.mark.parametrize(("train_on", "n"), [("train+validation", 130), ("all", 151)])
 def test_refit_keeps_what_was_chosen(studies, tmp_path, train_on, n):
     options = {"model": "cohort-ridge", "penalties": PENALTIES}
-    first = train(studies, tmp_path / "first", **options)
+    first = train(studies, tmp_path / "first", **options, train_on="train")
     more = train(studies, tmp_path / "more", **options, train_on=train_on)
     assert (more.info["train_on"], more.info["n_train"]) == (train_on, n)
     np.testing.assert_array_equal(first.model.penalty_t, more.model.penalty_t)

@@ -75,6 +75,8 @@ _WHOLE_NUMBERS = (
     "seed",
 )
 _CHOOSE_NOTHING = ("mean", "ols")
+_LEARN_FROM_VALIDATION = ("auto", "cohort-ridge")
+"""Kinds that do so in the end where --train-on is not given."""
 _NO_VALIDATION = (*_CHOOSE_NOTHING, "cohort-ridge")
 
 
@@ -121,8 +123,10 @@ def train(
     """
     config = _for_whom(with_options(config or TrainConfig(), options))
     if config.train_on is None:
-        is_auto = config.model == "auto"
-        config = dataclasses.replace(config, train_on="train+validation" if is_auto else "train")
+        with_validation = config.model in _LEARN_FROM_VALIDATION
+        config = dataclasses.replace(
+            config, train_on="train+validation" if with_validation else "train"
+        )
     out = Path(out)
     check_options(config)
     dataset = Dataset.open(dataset)
