@@ -83,8 +83,8 @@ def calibrate(guess_nt: np.ndarray, y_nt: np.ndarray) -> Calibration:
 
     The profiles are ordered by their guess and cut into parts of equal size; the median error of
     each part, smoothed once with its neighbours (weights 1, 2, 1), stands at the part's mean
-    guess. Parts at one guess, all ties, share their mean. Few profiles make few parts; a single part
-    is a shift by the median error.
+    guess. Parts at one guess, all ties, share their mean. Few profiles make few parts; a single
+    part is a shift by the median error.
 
     Parameters
     ----------

@@ -86,6 +86,7 @@ class Kernel(Model):
     def __init__(self) -> None:
         self.kernel, self.scale = "", float("nan")
         self.penalty_t = np.empty(0)
+        self._targets_of_penalty: list[list[float]] = []
         self.validation_mae: dict[tuple[str, float], float] = {}
         self._x_ml = np.empty((0, 0), dtype=np.float32)
         self._dual_mt = np.empty((0, 0), dtype=np.float32)
@@ -287,14 +288,15 @@ class Kernel(Model):
     def settings(self) -> dict[str, Any]:
         """``kernel``, ``scale``, all ``tried``, and how many targets have which penalty."""
         tried = [[*one, mae] for one, mae in self.validation_mae.items()]
-        penalties, targets = np.unique(self.penalty_t, return_counts=True)
+        counts = self._targets_of_penalty
+        if len(self.penalty_t):
+            penalties, targets = np.unique(self.penalty_t, return_counts=True)
+            counts = [[*one] for one in zip(penalties.tolist(), targets.tolist(), strict=True)]
         return {
             "kernel": self.kernel,
             "scale": self.scale,
             "tried": tried,
-            "targets_of_penalty": [
-                [*one] for one in zip(penalties.tolist(), targets.tolist(), strict=True)
-            ],
+            "targets_of_penalty": counts,
         }
 
     @classmethod
@@ -309,9 +311,15 @@ class Kernel(Model):
         model._x_ml, model._dual_mt = arrays["x_ml"], arrays["dual_mt"]
         model._mean_t = arrays["mean_t"]
         shapes = [one.shape for one in (model._x_ml, model._dual_mt, model._mean_t)]
-        if shapes[0][:1] != shapes[1][:1] or shapes[1][1:] != shapes[2] or len(shapes[0]) != 2:
+        if [len(one) for one in shapes] != [2, 2, 1]:
+            raise ValueError(f"shapes {shapes}")
+        if shapes[0][:1] != shapes[1][:1] or shapes[1][1:] != shapes[2]:
             raise ValueError(f"shapes {shapes} do not fit each other")
+        wrong = [name for name in ("x_ml", "dual_mt", "mean_t") if arrays[name].dtype != np.float32]
+        if wrong:
+            raise ValueError(f"{', '.join(wrong)} not of float32")
         model.validation_mae = {(kernel, width): mae for kernel, width, mae in settings["tried"]}
+        model._targets_of_penalty = [[*one] for one in settings.get("targets_of_penalty", [])]
         return model
 
     def _predict_block(self, x_bl: np.ndarray, y_bt: np.ndarray) -> None:
