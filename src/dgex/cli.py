@@ -25,7 +25,7 @@ from dgex.config import (
     TrainConfig,
 )
 from dgex.errors import DgexError, UsageError
-from dgex.terminal import LineProgress, LogLines, TerminalProgress, print_table
+from dgex.terminal import LineProgress, LogLines, TerminalProgress, print_table, print_tried
 
 log = logging.getLogger("dgex")
 
@@ -184,6 +184,8 @@ def train(
     from dgex.models.fit import train as run
 
     bundle = run(dataset, out, config)
+    if bundle.tried is not None:
+        print_tried(bundle.tried)
     print(f"Model: {bundle.path}")
 
 

@@ -127,14 +127,38 @@ def print_table(summary: Any) -> None:
             columns[title] = ["-" if v != v else f"{v:.{digits}f}" for v in values]
         else:
             columns[title] = [str(v) for v in values]
-    widths = {t: max(len(t), *(len(v) for v in values)) for t, values in columns.items()}
-    left = {"model", "set", "moments"}
-    rows = [list(columns), *zip(*columns.values(), strict=True)]
-    for row in rows:
-        cells = zip(row, widths.items(), strict=True)
-        print("  ".join(c.ljust(w) if t in left else c.rjust(w) for c, (t, w) in cells).rstrip())
+    _print_columns(columns, {"model", "set", "moments"})
     if own:
         print(
             "\nErrors are in standard deviations: by own moments of the set, by training moments "
             "of the training profiles."
         )
+
+
+def print_tried(tried: Any) -> None:
+    """Print what ``auto`` tried: seconds, MAE on validation, mean weight in the result.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> row = {"model": "ridge", "seconds": 2.25, "mae_validation": 0.5, "weight": 1.0, "note": ""}
+    >>> print_tried(pd.DataFrame([row]))
+    model  seconds  validation MAE  weight  note
+    ridge      2.2          0.5000    1.00
+    """
+    formats = {"seconds": "{:.1f}", "mae_validation": "{:.4f}", "weight": "{:.2f}"}
+    titles = {"mae_validation": "validation MAE"}
+    columns = {}
+    for column, values in tried.items():
+        shown = formats.get(column, "{}")
+        cells = ["-" if value != value else shown.format(value) for value in values]
+        columns[titles.get(column, column)] = cells
+    _print_columns(columns, {"model", "note"})
+
+
+def _print_columns(columns: dict[str, list[str]], left: set[str]) -> None:
+    """Print columns of cells under their titles; those in `left` begin at the left edge."""
+    widths = {t: max(len(t), *(len(v) for v in values)) for t, values in columns.items()}
+    for row in [list(columns), *zip(*columns.values(), strict=True)]:
+        cells = zip(row, widths.items(), strict=True)
+        print("  ".join(c.ljust(w) if t in left else c.rjust(w) for c, (t, w) in cells).rstrip())

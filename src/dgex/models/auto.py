@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("dgex")
 
-TRIED_FILE = "tried.tsv"
-
 LEAST_WEIGHT = 0.05
 """Mean weight below which a member of the ensemble is not worth its memory and time."""
 
@@ -90,7 +88,8 @@ class Auto:
     ----------
     tried
         A row per model tried: ``model``, ``seconds``, ``mae_validation`` (standardised units,
-        after learning from train), ``weight`` (its mean weight in the result) and ``note``.
+        after learning from train), ``weight`` (its mean weight over the targets
+        of the result) and ``note``.
     """
 
     def __init__(self, dataset: Dataset, config: TrainConfig) -> None:
@@ -134,7 +133,13 @@ class Auto:
     def _note(self, name: str, started: float, mae: float, note: str = "") -> None:
         seconds = round(time.monotonic() - started, 1)
         self._rows.append(
-            {"model": name, "seconds": seconds, "mae_validation": mae, "weight": 0.0, "note": note}
+            {
+                "model": name,
+                "seconds": seconds,
+                "mae_validation": mae,
+                "weight": math.nan,
+                "note": note,
+            }
         )
         if math.isfinite(mae):
             log.info("%s: validation MAE %.4f, %.1f s", name, mae, seconds)
@@ -233,11 +238,10 @@ class Auto:
         if not heavy.all():
             candidates = candidates.only(np.flatnonzero(heavy))
             candidates.weigh(self._dataset, seed)
-        for name, weight in zip(
-            candidates.names, candidates.weight_mt.mean(axis=1).tolist(), strict=True
-        ):
-            row = next(row for row in self._rows if row["model"] == name)
-            row["weight"] = round(weight, 3)
+        weight_m = candidates.weight_mt.mean(axis=1).tolist()
+        weights = dict(zip(candidates.names, weight_m, strict=True))
+        for row in self._rows:
+            row["weight"] = round(weights.get(str(row["model"]), 0.0), 3)
         if len(candidates.members) == 1 and candidates.calibrations[0] is None:
             return candidates.members[0]
         self._note("all of these", started, self._mae(candidates))

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from dgex.models.device import Precision
 
 FORMAT_VERSION = 1
-MODEL_FILE, LOG_FILE = "model.json", "training.tsv"
+MODEL_FILE, LOG_FILE, TRIED_FILE = "model.json", "training.tsv", "tried.tsv"
 REMEDY = "Train the Model again."
 
 _DTYPES = {"F32": "<f4", "F64": "<f8", "I64": "<i8", "I32": "<i4", "U8": "u1", "BOOL": "?"}
@@ -66,6 +66,8 @@ class Bundle:
         That Dataset.
     training_log
         A row per epoch (see `dgex.models.train.Trained`); None for models without epochs.
+    tried
+        What ``auto`` tried (see `dgex.models.auto.Auto`); None for a kind that was asked for.
     weights
         Name of the set on which these weights were the best.
     weights_available
@@ -82,6 +84,7 @@ class Bundle:
     dataset_name: str
     dataset_fingerprint: str
     training_log: pd.DataFrame | None
+    tried: pd.DataFrame | None
     weights: str
     weights_available: tuple[str, ...]
     info: dict[str, Any]
@@ -196,7 +199,8 @@ class Bundle:
             protocol=info["protocol"],
             dataset_name=info["dataset"]["name"],
             dataset_fingerprint=info["dataset"]["fingerprint"],
-            training_log=_read_log(path),
+            training_log=_read_table(path / LOG_FILE),
+            tried=_read_table(path / TRIED_FILE),
             weights=weights,
             weights_available=available,
             info=info,
@@ -389,8 +393,7 @@ def _read_arrays(path: Path) -> dict[str, np.ndarray]:
     return arrays
 
 
-def _read_log(path: Path) -> pd.DataFrame | None:
-    file = path / LOG_FILE
+def _read_table(file: Path) -> pd.DataFrame | None:
     if not file.is_file():
         return None
     try:

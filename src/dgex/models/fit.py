@@ -17,9 +17,9 @@ from dgex.data.split import SPLITS
 from dgex.data.view import JOINED_FOLDER, TrainingView, join_splits, target_slice
 from dgex.errors import DataError, DivergedError, UsageError, name_list
 from dgex.files import partial_path, refuse_existing, whole_directory
-from dgex.models.auto import TRIED_FILE, Auto, seconds_of
+from dgex.models.auto import Auto, seconds_of
 from dgex.models.base import Model, set_mae
-from dgex.models.bundle import Bundle, write_bundle
+from dgex.models.bundle import TRIED_FILE, Bundle, write_bundle
 from dgex.models.checkpoint import CHECKPOINT_FILE, Best
 from dgex.models.dgex_files import check_dgex_files, dgex_files
 from dgex.models.kinds import KINDS
