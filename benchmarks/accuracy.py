@@ -71,7 +71,8 @@ def write_tables(
     table = None
     if "table" in parts:
         table = ordered(accuracy_rows(known, plan))
-        about = f"Accuracy of every model on profiles it has not seen; seeds {seeds}"
+        about = f"Accuracy of every model on profiles it has not seen; seeds {seeds}. Trained on: "
+        about += known.machines()
         show("accuracy", table, out, about=about)
         show(
             "accuracy_goals",

@@ -103,6 +103,14 @@ def claimed(path: Path, *, wait: bool = False) -> Iterator[bool]:
             yield True
 
 
+def processor() -> str:
+    """Processor, cores, memory and GPU of this machine."""
+    import torch
+
+    name = machine().partition(", load")[0]
+    return f"{name}, {torch.cuda.get_device_name()}" if torch.cuda.is_available() else name
+
+
 def dgex(words: list[str], log: Path) -> tuple[float, float]:
     """Seconds and peak memory (GB) of one call of the command line."""
     return run([sys.executable, "-m", "dgex.cli", *words], log=log)
@@ -167,7 +175,7 @@ def run_point(work: Work, case: Case, model: str) -> str:
             "command": f"dgex train {options} --seed {case.seed}",
             "seconds": seconds,
             "peak_gb": peak_gb,
-            "machine": machine(),
+            "machine": processor(),
             "versions": versions(),
         }
         maes = score(work, case, trained, about, out)

@@ -7,6 +7,7 @@ lack one of them.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,6 +57,11 @@ class Points:
             run = load_point(self._work, case, model)
             self._read[key] = None if run is None else _read(self._work.point(case, model), run)
         return self._read[key]
+
+    def machines(self) -> str:
+        """Where the points that were read were trained, and how many of them."""
+        names = Counter(str(point.run["machine"]) for point in self._read.values() if point)
+        return "; ".join(f"{name} ({count} Models)" for name, count in names.items())
 
 
 def _read(folder: Path, run: dict[str, object]) -> Point:
