@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from dgex.errors import UsageError
+from dgex.errors import UsageError, name_list
 from dgex.models.base import Model
 from dgex.models.calibrate import Calibration
 from dgex.models.choice import choice_rows
@@ -98,8 +100,8 @@ class Ensemble(Model):
         Raises
         ------
         UsageError
-                They are too few, are of other Datasets or targets, or have learned from
-            the validation profiles.
+            They are too few, one is named twice, is of another Dataset or other targets, or has
+            learned from the validation profiles.
         """
         from dgex.models.bundle import Bundle
 
@@ -108,6 +110,10 @@ class Ensemble(Model):
             raise UsageError(
                 "--members names fewer than two Models. Name the directories of trained Models."
             )
+        counts = Counter(str(Path(path).resolve()) for path in paths)
+        twice = [path for path, count in counts.items() if count > 1]
+        if twice:
+            raise UsageError(f"--members names {name_list(twice)} more than once. Name each once.")
         self.members, self.names, self.calibrations = [], [], []
         for path, name in zip(paths, distinct_names(paths), strict=True):
             bundle = Bundle.load(path)
@@ -138,11 +144,12 @@ class Ensemble(Model):
             mae,
             self.names[best],
             mae_m[best],
-            ", ".join(
-                f"{name} {weight:.2f}"
-                for name, weight in zip(self.names, self.weight_mt.mean(axis=1), strict=True)
-            ),
+            self._mean_weights(),
         )
+
+    def _mean_weights(self) -> str:
+        weights = zip(self.names, self.weight_mt.mean(axis=1), strict=True)
+        return ", ".join(f"{name} {weight:.2f}" for name, weight in weights)
 
     def _guess(self, member: int, x_nl: np.ndarray) -> np.ndarray:
         guess_nt = self.members[member].predict(x_nl)
@@ -163,8 +170,9 @@ class Ensemble(Model):
         return arrays
 
     def settings(self) -> dict[str, Any]:
-        """``members``: name, kind, settings and ``validation_mae`` of each."""
+        """``members``: name, kind, settings and ``validation_mae`` of each; ``mean_weights``."""
         return {
+            "mean_weights": self._mean_weights(),
             "members": [
                 {
                     "name": name,
@@ -176,7 +184,7 @@ class Ensemble(Model):
                 for name, model, calibration in zip(
                     self.names, self.members, self.calibrations, strict=True
                 )
-            ]
+            ],
         }
 
     @classmethod
@@ -268,8 +276,6 @@ def distinct_names(paths: Sequence[Any]) -> list[str]:
     >>> distinct_names(["runs/a", "runs/b"]), distinct_names(["x/a", "y/a"])
     (['a', 'b'], ['x/a', 'y/a'])
     """
-    from pathlib import Path
-
     names = [Path(path).name for path in paths]
     return names if len(set(names)) == len(names) else [str(path) for path in paths]
 
@@ -280,7 +286,7 @@ def check_member(bundle: Bundle, dataset: Dataset) -> None:
     if bundle.dataset_fingerprint != dataset.fingerprint:
         reason = f"was trained on another Dataset, {bundle.dataset_name}"
     elif list(bundle.preprocessor.targets.index) != targets:
-        reason = f"infers {bundle.model.n_targets} targets, not these {len(targets)}"
+        reason = f"does not infer these {len(targets)} targets but {bundle.model.n_targets} others"
     elif bundle.info.get("train_on", "train") != "train":
         reason = "has learned from the validation profiles, on which weights are learned"
     elif bundle.kind == Ensemble.kind or bundle.model.for_new_cohorts:

@@ -130,7 +130,7 @@ def train(
     out = Path(out)
     check_options(config)
     dataset = Dataset.open(dataset)
-    refuse_existing(out, config.overwrite, [dataset.path])
+    refuse_existing(out, config.overwrite, [dataset.path, *config.members])
     view = TrainingView(dataset, target_slice(config.target_range, len(dataset.targets)))
     _check_dataset(config, view)
     if config.dgex_files is not None:
