@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -11,10 +10,8 @@ from torch import nn
 
 from dgex.models.optimiser import Optimiser
 
-FIRST, SECOND = 0.9, 0.999
-"""Shares of the averages of gradients and of their squares that are kept in a step."""
-
-EPSILON = 1e-8
+FIRST = 0.9
+"""Share of the average of gradients that is kept in a step; torch's own, as all else is."""
 
 _NESTEROV_DECAY = 0.004
 
@@ -67,43 +64,49 @@ class Adam(Optimiser):
         dtype: torch.dtype,
     ) -> None:
         super().__init__(net, dtype=dtype)
-        self._first = {name: torch.zeros_like(weights) for name, weights in self.weights.items()}
-        self._second = {name: torch.zeros_like(weights) for name, weights in self.weights.items()}
-        self.state = {f"first.{name}": tensor for name, tensor in self._first.items()}
-        self.state |= {f"second.{name}": tensor for name, tensor in self._second.items()}
+        matrices = [weights for weights in self.weights.values() if weights.ndim > 1]
+        others = [weights for weights in self.weights.values() if weights.ndim <= 1]
+        groups = [
+            {"params": matrices, "weight_decay": weight_decay},
+            {"params": others, "weight_decay": 0.0},
+        ]
+        self._adam: torch.optim.Optimizer
+        if nesterov:
+            self._adam = torch.optim.NAdam(groups, decoupled_weight_decay=True)
+        else:
+            self._adam = torch.optim.AdamW(groups, fused=True)
+        self._nesterov, self._average, self._steps = nesterov, average, 0
+        for name, weights in self.weights.items():
+            self.state[f"first.{name}"] = torch.zeros_like(weights)
+            self.state[f"second.{name}"] = torch.zeros_like(weights)
+        self._hand_over_state()
         if average:
             self.averages = {name: weights.clone() for name, weights in self.weights.items()}
-        self._weight_decay, self._nesterov, self._average = weight_decay, nesterov, average
-        self._steps, self._product = 0, 1.0
 
     def step(self, rate: float) -> None:
         """Move the weights by the net's gradients, and renew the net's copies."""
         self._steps += 1
-        of_momentum, of_gradient = self._shares()
-        root = math.sqrt(1 - SECOND**self._steps)
+        for weights, parameters in zip(self.weights.values(), self._parameters, strict=True):
+            gradient = parameters.grad
+            # The memory of the last step is written over: asking for it anew takes long.
+            if (
+                gradient is not None
+                and gradient.dtype != weights.dtype
+                and weights.grad is not None
+            ):
+                weights.grad.copy_(gradient)
+            else:
+                weights.grad = None if gradient is None else gradient.to(weights.dtype)
+        for group in self._adam.param_groups:
+            group["lr"] = rate
+        self._adam.step()
         kept = min(self._average, self._steps / (self._steps + 10))
         with torch.no_grad():
-            for parameters, (name, weights) in zip(
-                self._parameters, self.weights.items(), strict=True
-            ):
-                decay = rate * self._weight_decay if weights.ndim > 1 else 0.0
-                arrays = [weights, self._first[name], self._second[name]]
-                if self.averages:
-                    arrays.append(self.averages[name])
-                for piece in self._pieces(parameters, *arrays):
-                    w, first, second, *others = piece
-                    average = others.pop(0) if self.averages else None
-                    gradient = others.pop(0).float()
-                    first.lerp_(gradient, 1 - FIRST)
-                    second.mul_(SECOND).addcmul_(gradient, gradient, value=1 - SECOND)
-                    scale = second.sqrt().div_(root).add_(EPSILON)
-                    w.mul_(1 - decay).addcdiv_(first, scale, value=-rate * of_momentum)
-                    if of_gradient:
-                        w.addcdiv_(gradient, scale, value=-rate * of_gradient)
-                    if average is not None:
-                        average.lerp_(w, 1 - kept)
-                    for copy in others:
-                        copy.copy_(w)
+            for name, average in self.averages.items():
+                average.lerp_(self.weights[name], 1 - kept)
+            for weights, parameters in zip(self.weights.values(), self._parameters, strict=True):
+                if parameters.dtype != weights.dtype:
+                    parameters.copy_(weights)
 
     def restore(
         self,
@@ -114,17 +117,25 @@ class Adam(Optimiser):
     ) -> None:
         """Go on from such `weights`, `state` and `averages` after so many `steps`."""
         super().restore(weights, state, averages, steps)
-        self._steps, self._product = steps, 1.0
-        for step in range(1, steps + 1):
-            self._product *= _nesterov_momentum(step)
+        self._steps = steps
+        self._hand_over_state()
 
-    def _shares(self) -> tuple[float, float]:
-        """Factors of the running average and of the gradient itself in this step."""
-        if not self._nesterov:
-            return 1 / (1 - FIRST**self._steps), 0.0
-        now, ahead = (_nesterov_momentum(self._steps + i) for i in (0, 1))
-        self._product *= now
-        return ahead / (1 - self._product * ahead), (1 - now) / (1 - self._product)
+    def _hand_over_state(self) -> None:
+        """Let torch's optimiser go on from `state` and the number of steps."""
+        for name, weights in self.weights.items():
+            # Fused steps count on the device of the weights.
+            device = weights.device if not self._nesterov else None
+            own = {
+                "step": torch.tensor(float(self._steps), device=device),
+                "exp_avg": self.state[f"first.{name}"],
+                "exp_avg_sq": self.state[f"second.{name}"],
+            }
+            if self._nesterov:
+                product = torch.ones(())
+                for step in range(1, self._steps + 1):
+                    product *= _nesterov_momentum(step)
+                own["mu_product"] = product
+            self._adam.state[weights] = own
 
 
 def _nesterov_momentum(step: int) -> float:
