@@ -62,8 +62,10 @@ def own(x_ng):
 
 
 def scaled(x_ng, names, between, pooled_g, clip=None):
-    """Within cohorts of at least 5 profiles, plus a multiple of their means; None elsewhere."""
+    """Profiles of cohorts of at least 5, within the cohort plus a multiple of its mean; then
+    centred and scaled so that plain products are those by the weights of profiles."""
     out_ng = np.full(x_ng.shape, np.nan)
+    weight_n = np.zeros(len(x_ng))
     for name in np.unique(names):
         rows = names == name
         if rows.sum() < 5:
@@ -76,7 +78,10 @@ def scaled(x_ng, names, between, pooled_g, clip=None):
             within_ng = np.clip(within_ng, -clip, clip)
             within_ng -= within_ng.mean(axis=0)
         out_ng[rows] = within_ng + between * part_ng.mean(axis=0)
-    return out_ng[~np.isnan(out_ng).any(axis=1)]
+        weight_n[rows] = rows.sum() ** -0.25
+    kept = weight_n > 0
+    out_ng, weight_n = out_ng[kept], weight_n[kept] / weight_n[kept].mean()
+    return np.sqrt(weight_n)[:, None] * (out_ng - np.average(out_ng, axis=0, weights=weight_n))
 
 
 def pooled_variance(x_ng, names):
@@ -115,7 +120,6 @@ def test_leaving_a_cohort_out_is_learning_from_the_others(between):
         others = names != name
         a_nl = scaled(x_nl[others], names[others], between, pooled_l)
         c_nt = scaled(y_nt[others], names[others], between, pooled_t, clip=2.5)
-        a_nl, c_nt = a_nl - a_nl.mean(axis=0), c_nt - c_nt.mean(axis=0)
         z_nl = own(x_nl[~others])
         noise_l = plain_noise(scaled(x_nl[others], names[others], 0.0, pooled_l), z_nl)
         one = LeftOut(cohorts, products, c)
@@ -185,7 +189,6 @@ def test_a_new_cohort_is_guessed_by_plain_algebra(fitted):
     pooled_l, pooled_t = pooled_variance(x_nl, names), pooled_variance(y_nt, names)
     a_nl = scaled(x_nl, names, fitted.between, pooled_l)
     c_nt = scaled(y_nt, names, fitted.between, pooled_t, clip=2.5)
-    a_nl, c_nt = a_nl - a_nl.mean(axis=0), c_nt - c_nt.mean(axis=0)
     known = np.flatnonzero(present_l)
     within_ll = scaled(x_nl, names, 0.0, pooled_l)
     noise_l = noise(

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("dgex")
 
-BETWEEN = (0.0, 0.2, 0.4, 0.7)
+BETWEEN = (0.0, 0.2, 0.4, 0.7, 1.0)
 """Factors on the cohorts' means that are tried."""
 
 LEAST_LEFT_OUT = 15

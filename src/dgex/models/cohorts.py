@@ -29,6 +29,11 @@ LEAST_COVERED = 0.8
 SD_PRIOR = 5.0
 """Profiles that the pooled standard deviation within cohorts counts for in that of a cohort."""
 
+WEIGHT_POWER = -0.25
+"""A profile counts for this power of the number of profiles of its cohort, so that a few large
+cohorts do not decide all. By leave-one-cohort-out the best of 0, -0.25, -0.5 and -0.75 on two
+compendia: 0.4 % better than 0 where a few cohorts hold most profiles, as good elsewhere."""
+
 CLIP = 2.5
 """Standardised targets further out are brought here: the tails of small cohorts are heavy, and a
 squared loss would learn little else. By leave-one-cohort-out 2 and 3 are no better."""
@@ -193,17 +198,29 @@ class Cohorts:
         """Profiles of each cohort, shape (c,)."""
         return np.array([len(one) for one in self.rows])
 
+    @property
+    def weight_c(self) -> np.ndarray:
+        """What a profile of each cohort counts for, 1 in the mean over profiles, shape (c,)."""
+        weight_c = self.n_c.astype(np.float64) ** WEIGHT_POWER
+        return np.asarray(weight_c * (self.n_c.sum() / (weight_c @ self.n_c)))
+
     def blocks(self, c: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Landmarks and clipped targets of a cohort within it, (b, l) and (b, t), float32."""
+        """Landmarks and clipped targets of a cohort within it, (b, l) and (b, t), float32.
+
+        Both are multiplied by the root of the cohort's weight, for products of the two.
+        """
+        root = np.float32(np.sqrt(self.weight_c[c]))
         for block in _pieces(self.rows[c]):
             x_bl = self.train.x_nl[block] - self.mean_cl[c]
-            x_bl /= self.sd_cl[c]
+            x_bl *= root / self.sd_cl[c]
             y_bt = self.train.y_nt[block] - self.mean_ct[c]
             y_bt /= self.sd_ct[c]
-            yield x_bl, np.clip(y_bt, -CLIP, CLIP, out=y_bt)
+            np.clip(y_bt, -CLIP, CLIP, out=y_bt)
+            y_bt *= root
+            yield x_bl, y_bt
 
     def between(self, left_out: int | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """Means of the cohorts around their mean, times the root of their profiles.
+        """Means of the cohorts around their mean, times the root of their profiles' weights.
 
         Parameters
         ----------
@@ -214,10 +231,10 @@ class Cohorts:
         -------
         tuple
             Of landmarks (c, l) and targets (c, t): their products with one another are the
-            products of the cohorts' means summed over profiles.
+            products of the cohorts' means summed over profiles by their weights.
         """
         kept = np.arange(len(self)) != (-1 if left_out is None else left_out)
-        n_c = self.n_c[kept].astype(np.float64)
+        n_c = (self.weight_c * self.n_c)[kept]
         parts = []
         for mean_cg in (self.mean_cl[kept], self.mean_ct[kept]):
             centre_g = n_c @ mean_cg / n_c.sum()

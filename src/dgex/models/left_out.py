@@ -23,14 +23,14 @@ LEAST_RELIABILITY = 0.05
 
 @dataclass(frozen=True)
 class Products:
-    """Products over training profiles within and between cohorts, summed.
+    """Products over training profiles within cohorts, summed by their weights.
 
     Attributes
     ----------
     n
-        Number of profiles.
+        Number of profiles, which is also the sum of their weights.
     xx_ll, xy_lt
-        Within cohorts: landmarks with landmarks (l, l), with targets (l, t).
+        Landmarks with landmarks (l, l), with targets (l, t).
     """
 
     n: int
@@ -135,7 +135,7 @@ class LeftOut:
         blocks = [(x_bl, y_bt) for x_bl, y_bt in cohorts.blocks(c)]
         self._x_nl = np.concatenate([x_bl for x_bl, _ in blocks])
         self._within_nt = np.concatenate([y_bt for _, y_bt in blocks])
-        self._n_rest = products.n - len(rows)
+        self._n_rest = products.n - cohorts.weight_c[c] * len(rows)
         scored = np.array(scored_rows(len(rows)))
         z_nl = own_moments(train.x_nl[rows])
         self._z_nl = z_nl[scored]
@@ -157,7 +157,8 @@ class LeftOut:
             # Penalties and noise keep the system so far from singular that float32 will do.
             penalised_ll = (xx_ll + np.diag(penalty + self.noise_l)).astype(np.float32)
             factor = cho_factor(penalised_ll, overwrite_a=True, check_finite=False)
-            weight_nl = cho_solve(factor, self._z_nl.T, check_finite=False).T / self._n_rest
+            weight_nl = cho_solve(factor, self._z_nl.T, check_finite=False).T
+            weight_nl /= np.float32(self._n_rest)
             guess_nt = weight_nl @ self._products.xy_lt[:, chosen_t]
             guess_nt -= (weight_nl @ self._x_nl.T) @ self._within_nt[:, chosen_t]
             guess_nt += (between**2 * (weight_nl @ mean_cl.T)) @ mean_ct[:, chosen_t]
