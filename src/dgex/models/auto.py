@@ -123,8 +123,10 @@ class Auto:
             log.info("%s: learning again from %d profiles", member.kind, joined["train"].n)
             member.refit(joined)
             if isinstance(model, Ensemble) and isinstance(member, Kernel):
+                if model.calibrations[number] is None:
+                    continue
                 guess_nt = member.left_out_guesses(joined)
-                if model.calibrations[number] is not None and guess_nt is not None:
+                if guess_nt is not None:
                     model.calibrations[number] = calibrate(guess_nt, joined["train"].y_nt)
 
     def _left(self) -> float:
