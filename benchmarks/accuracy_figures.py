@@ -175,18 +175,19 @@ def markdown(table: pd.DataFrame) -> str:
         main = rows[(rows["split"] == "patients") & (rows["set"] == "test")].set_index("model")
         lines = [
             f"| {compendium} | {' | '.join(heading for *_, heading in columns)} "
-            "| vs dgex | genes better | time | memory |",
+            "| below dgex | genes below dgex | time | memory |",
             "|" + "---|" * (len(columns) + 5),
         ]
         for model in dict.fromkeys(rows["model"]):
             cells = [_cell(rows, *column[:2], model) for column in columns]
-            one = main.loc[model] if model in main.index else pd.Series(dtype=float)
+            one: pd.Series = main.loc[model] if model in main.index else pd.Series(dtype=float)
             cells += [
-                _shown(one, "gain_over_dgex_percent", "{:+.1f} %"),
+                _shown(one, "gain_over_dgex_percent", "{:.1f} %"),
                 _shown(one, "genes_better_than_dgex_percent", "{:.0f} %"),
-                _shown(one, "seconds", "{:.0f} s"),
-                _shown(one, "peak_gb", "{:.1f} GB"),
             ]
+            # Not of `main`, where models for new cohorts have no row.
+            first = rows[rows["model"] == model].iloc[0]
+            cells += [_shown(first, "seconds", "{:.0f} s"), _shown(first, "peak_gb", "{:.1f} GB")]
             lines.append(f"| `{model}` | {' | '.join(cells)} |")
         pieces.append("\n".join(lines))
     return "\n\n".join(pieces)
