@@ -288,6 +288,16 @@ def test_many_cohorts_are_drawn_by_the_seed(monkeypatch):
     np.testing.assert_array_equal(models[0].within_ll, models[2].within_ll)
 
 
+def test_a_cohort_too_large_for_memory_is_never_left_out(monkeypatch, caplog):
+    data = Data({"train": training_set(*profiles(sizes={"a": 20, "b": 40, "c": 16, "d": 18}))})
+    for largest, n in ((30, 3), (19, 4), (5000, 4)):  # fewer than 3 are left below 19
+        monkeypatch.setattr("dgex.models.cohort_ridge.LARGEST_LEFT_OUT", largest)
+        caplog.clear()
+        with caplog.at_level(logging.INFO):
+            CohortRidge().fit(data, TrainConfig(model="cohort-ridge"))
+        assert f"MAE over {n} left-out cohorts" in caplog.text
+
+
 def with_studies(folder, write_dataset):
     """A Dataset on disk whose profiles come from studies."""
     made = write_dataset(folder, sizes={"train": 90, "validation": 40, "test": 21, "gtex": 30})

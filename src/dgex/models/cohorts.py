@@ -255,6 +255,10 @@ def own_moments(x_ng: np.ndarray) -> np.ndarray:
     >>> own_moments(np.array([[1.0], [3.0]])).round(2).ravel()
     array([-1.,  1.], dtype=float32)
     """
-    mean_g = x_ng.mean(axis=0, dtype=np.float64)
-    sd_g = x_ng.std(axis=0, dtype=np.float64)
-    return ((x_ng - mean_g) / (sd_g + SD_OFFSET)).astype(np.float32)
+    # Centred in float32 and summed in double: exact enough, in half the memory.
+    z_ng = (x_ng - x_ng.mean(axis=0, dtype=np.float64).astype(np.float32)).astype(np.float32)
+    square_g = np.zeros(z_ng.shape[1])
+    for z_bg in np.array_split(z_ng, -(-len(z_ng) // BLOCK_ROWS)):
+        square_g += np.square(z_bg, dtype=np.float64).sum(axis=0)
+    z_ng /= (np.sqrt(square_g / len(z_ng)) + SD_OFFSET).astype(np.float32)
+    return z_ng
