@@ -41,6 +41,9 @@ LEAST_SHARE = 0.2
 _SEARCH_SHARE = 0.35
 """Share of the budget in which kernels and bandwidths are compared."""
 
+_TRIAL_SHARE = 0.1
+"""Share of the time left that a second trial of an epoch may take."""
+
 _SPARE = 0.9
 """Share of the time left that an estimate may take."""
 
@@ -210,9 +213,15 @@ class Auto:
             note = f"left out: {max(self._left(), 0):.0f} s are left"
             self._note("resnet", started, math.nan, note)
             return 0
-        ResNetModel().fit(self._dataset, dataclasses.replace(config, epochs=1))
-        epoch = time.monotonic() - started
-        possible, epochs = int(_SPARE * self._left() / epoch), config.epochs or 0
+        epochs = config.epochs or 0
+        # The first net of a process also loads what it needs: a second one tells more.
+        for _ in range(2):
+            begun = time.monotonic()
+            ResNetModel().fit(self._dataset, dataclasses.replace(config, epochs=1))
+            epoch = time.monotonic() - begun
+            possible = int(_SPARE * self._left() / epoch)
+            if possible >= epochs or epoch > _TRIAL_SHARE * self._left():
+                break
         if possible >= LEAST_EPOCHS * epochs:
             return min(epochs, possible)
         note = f"left out: an epoch takes {epoch:.1f} s, {self._left():.0f} s are left for {epochs}"
@@ -237,6 +246,7 @@ class Auto:
         seed = self._config.seed
         candidates.weigh(self._dataset, seed)
         heavy = candidates.weight_mt.mean(axis=1) >= LEAST_WEIGHT
+        heavy[np.argmin(list(candidates.validation_mae.values()))] = True
         if not heavy.all():
             candidates = candidates.only(np.flatnonzero(heavy))
             candidates.weigh(self._dataset, seed)

@@ -202,7 +202,7 @@ class Kernel(Model):
         self.kernel, self.scale = best[0], best[1] * typical
         log.info("kernel: %s, bandwidth %g, validation MAE %.4f", *best, self.validation_mae[best])
         places = sorted({width for kernel, width in self.validation_mae if kernel == self.kernel})
-        warn_at_edge("bandwidth", "--bandwidths", places, places.index(best[1]))
+        warn_at_edge("bandwidth", "--model kernel --bandwidths", places, places.index(best[1]))
 
     def _choose_penalties(self, dataset: Dataset, penalties: Sequence[float]) -> None:
         from dgex.models.kernel_solve import Eigen, device_of_name, tensor

@@ -174,7 +174,7 @@ class Penalised(OLS):
         self.penalty = penalties[best]
         self.validation_mae = dict(zip(penalties, mae_p, strict=True))
         log.info("%s: penalty %g, validation MAE %.4f", self.kind, self.penalty, mae_p[best])
-        warn_at_edge(f"{self.kind} penalty", "--penalties", penalties, best)
+        warn_at_edge(f"{self.kind} penalty", f"--model {self.kind} --penalties", penalties, best)
         return best
 
     def settings(self) -> dict[str, Any]:
