@@ -38,11 +38,14 @@ LEAST_EPOCHS = 0.25
 LEAST_SHARE = 0.2
 """Share of the budget that must be left for a net to be tried."""
 
-_SEARCH_SHARE = 0.35
+_SEARCH_SHARE = 0.2
 """Share of the budget in which kernels and bandwidths are compared."""
 
 _TRIAL_SHARE = 0.1
 """Share of the time left that a second trial of an epoch may take."""
+
+_AGAIN = 3.0
+"""Time to refit a kernel and calibrate it, as a multiple of that of its left-out guesses."""
 
 _SPARE = 0.9
 """Share of the time left that an estimate may take."""
@@ -98,10 +101,11 @@ class Auto:
     def __init__(self, dataset: Dataset, config: TrainConfig) -> None:
         self._dataset = dataset
         self._config = config
-        self._deadline = time.monotonic() + seconds_of(config.budget)
+        # The rest is for writing the Model.
+        self._deadline = time.monotonic() + 0.95 * seconds_of(config.budget)
         self._rows: list[dict[str, object]] = []
         self._net_config = config
-        self._net_seconds = 0.0
+        self._net_seconds = self._kernel_seconds = 0.0
 
     @property
     def tried(self) -> pd.DataFrame:
@@ -117,11 +121,18 @@ class Auto:
         return self._best_of(candidates)
 
     def refit(self, model: Model, joined: Dataset) -> None:
-        """Let every part of the chosen model learn again from the profiles of `joined`."""
+        """Let every part of the chosen model learn again from the profiles of `joined`.
+
+        A part for which there is no time stays as it is.
+        """
+        self._deadline += self._kernel_seconds
         members = model.members if isinstance(model, Ensemble) else [model]
         for number, member in enumerate(members):
             if isinstance(member, ResNetModel):
                 self._refit_net(member, joined, number)
+                continue
+            if isinstance(member, Kernel) and self._kernel_seconds > self._left():
+                log.info("kernel: no time to learn again from %d profiles", joined["train"].n)
                 continue
             log.info("%s: learning again from %d profiles", member.kind, joined["train"].n)
             member.refit(joined)
@@ -170,7 +181,12 @@ class Auto:
         kernel.search_until = started + _SEARCH_SHARE * self._left()
         kernel.fit(self._dataset, dataclasses.replace(self._config, model="kernel"))
         mae = self._mae(kernel)
+        solving = time.monotonic()
         guess_nt = kernel.left_out_guesses(self._dataset)
+        if guess_nt is not None and self._config.train_on != "train":
+            # To solve again, and for left-out profiles again, from more profiles.
+            self._kernel_seconds = _AGAIN * (time.monotonic() - solving)
+            self._deadline -= self._kernel_seconds
         if guess_nt is None:
             self._note("kernel", started, mae)
             candidates.add("kernel", kernel)

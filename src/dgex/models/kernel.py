@@ -201,8 +201,9 @@ class Kernel(Model):
         best = min(self.validation_mae, key=lambda one: self.validation_mae[one])
         self.kernel, self.scale = best[0], best[1] * typical
         log.info("kernel: %s, bandwidth %g, validation MAE %.4f", *best, self.validation_mae[best])
-        places = sorted({width for kernel, width in self.validation_mae if kernel == self.kernel})
-        warn_at_edge("bandwidth", "--model kernel --bandwidths", places, places.index(best[1]))
+        if len(self.validation_mae) == len(tried):
+            places = sorted(config.bandwidths)
+            warn_at_edge("bandwidth", "--model kernel --bandwidths", places, places.index(best[1]))
 
     def _choose_penalties(self, dataset: Dataset, penalties: Sequence[float]) -> None:
         from dgex.models.kernel_solve import Eigen, device_of_name, tensor
