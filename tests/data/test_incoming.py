@@ -170,6 +170,26 @@ def test_another_scale_is_warned_of(
         assert caplog.messages == []
 
 
+@pytest.mark.parametrize(
+    ("n", "added", "warned"), [(40, 5.0, True), (40, 0.0, False), (9, 5.0, False)]
+)
+def test_another_platform_is_warned_of(
+    cohort: Cohort,
+    preprocessor: Preprocessor,
+    caplog: pytest.LogCaptureFixture,
+    n: int,
+    added: float,
+    warned: bool,
+) -> None:
+    profiles = cohort(n=n)
+    # Every second gene higher: the reference, which knows ranks alone, cannot take that away.
+    profiles.X[:, ::2] += added
+    one = incoming(profiles, preprocessor, ties="average", moments="training")
+    typical = np.median(np.abs(z_of(one).mean(axis=0)))
+    assert (0.7 < typical < 4) == (added > 0), typical
+    assert any("better standardised by their own moments" in m for m in caplog.messages) == warned
+
+
 def test_one_profile_by_the_training_moments(cohort: Cohort, preprocessor: Preprocessor) -> None:
     profiles = cohort(n=10, seed=8)
     many = incoming(profiles, preprocessor, moments="training")

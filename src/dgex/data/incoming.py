@@ -25,6 +25,15 @@ FAR_FROM_TRAINING = 4.0
 """Median absolute z-score by training moments from which values are on another scale."""
 
 
+UNLIKE_TRAINING = 0.7
+"""The same for whole transcriptomes on the reference, from which they are likely to come from
+another platform: tissues of an RNA-seq compendium are at 0.4 to 0.65, three sets of other platforms
+at 0.74 to 1.33 (0.93 to 1.37 from arrays, of which single studies are at 0.4 to 1.0)."""
+
+ENOUGH_TO_TELL = 20
+"""Profiles from which that is said."""
+
+
 class Incoming:
     """Profiles of a matrix, normalised and standardised for a model; g runs over `genes`.
 
@@ -151,6 +160,13 @@ class Incoming:
                 "The genes' means are %.1f training standard deviations from the training means "
                 "(median): the profiles are on another scale. Standardise them by their own "
                 "moments (--standardize own), or give log2 expression.",
+                typical,
+            )
+        elif self._ties is not None and typical > UNLIKE_TRAINING and self.n >= ENOUGH_TO_TELL:
+            log.warning(
+                "The genes' means are %.1f training standard deviations from the training means "
+                "(median), more than tissues of one platform are: profiles of another platform or "
+                "study are better standardised by their own moments (--standardize own).",
                 typical,
             )
 
