@@ -203,12 +203,12 @@ def test_nets_get_the_epochs_for_which_there_is_time(dataset, monkeypatch):
     note = tried(1300, epochs=70)
     assert trained == [1, 1, 70]
     assert "resnet 2" not in note
-    note = tried(1200, epochs=200)
-    assert trained == [1, 1, 97]
-    assert note["resnet"] == "97 epochs"
-    note = tried(1200, epochs=400)
+    note = tried(1300, epochs=200)
+    assert trained == [1, 1, 106]
+    assert note["resnet"] == "106 epochs"
+    note = tried(1300, epochs=500)
     assert trained == [1, 1]
-    assert note["resnet"] == "left out: an epoch takes 10.0 s, 1080 s are left for 400"
+    assert note["resnet"] == "left out: an epoch takes 10.0 s, 1180 s are left for 500"
     # A second trial could take too much of the time left.
     note = tried(400)
     assert trained == [1]
