@@ -17,8 +17,10 @@ _KINDS = {
     "gbm": "gradient-boosted trees for the leading principal components of the targets",
     "cohort-ridge": "ridge regression learned within cohorts, for profiles of a new cohort "
     "standardised by their own moments; landmarks that are noisy in the cohort count for less",
-    "kernel": "kernel ridge regression, a weighted sum of likenesses to the training profiles",
-    "ensemble": "a mean of other Models, with weights of its own for every target",
+    "kernel": "kernel ridge regression, a weighted sum of likenesses to the training profiles, whose "
+    "landmarks it holds",
+    "ensemble": "a mean of other Models, with weights of its own for every target; it holds them, and "
+    "what they hold of training profiles",
     "dgex": "the net of D-GEX, tanh hidden layers and a linear output for all targets",
     "resnet": "a residual net, blocks of normalised hidden layers beside a linear path, for all "
     "targets at once; the average of its weights over the last steps",
@@ -74,6 +76,8 @@ def model_card(info: dict[str, Any]) -> str:
         "These weights were chosen on\nthose very profiles, so score the Model on its test set or "
         "on data of your own:\n`dgex evaluate DATASET MODEL --out EVALUATION`."
     )
+    if info.get("train_on") == "train+validation":
+        learned = f"{info['n_train']} profiles (train and validation together)"
     if info["kind"] == "cohort-ridge":
         judged = (
             "Validation is not used: what was chosen\nwas chosen by leaving out cohorts "
@@ -81,7 +85,6 @@ def model_card(info: dict[str, Any]) -> str:
             "within the cohort)."
         )
     elif info.get("train_on") == "train+validation":
-        learned = f"{info['n_train']} profiles (train and validation together)"
         judged = (
             "This Model learned from\ntrain and validation, so only its test set, or data of your "
             "own, can say how good it is. What\nvalidation chooses was chosen before, by learning "
