@@ -325,7 +325,9 @@ def test_the_verb_finds_the_column_and_says_so(studies, tmp_path, caplog):
     run = (tmp_path / "model" / "run.toml").read_text()
     assert 'for = "new-cohorts"' in run
     assert (bundle.info["train_on"], bundle.info["n_train"]) == ("train+validation", 130)
-    assert "leaving out cohorts" in " ".join((tmp_path / "model" / "README.md").read_text().split())
+    card = " ".join((tmp_path / "model" / "README.md").read_text().split())
+    assert "leaving out cohorts" in card
+    assert "130 profiles (train and validation together) of the Dataset" in card
     again = train(studies, tmp_path / "again", model="cohort-ridge", cohort_column="study")
     x_nl = studies["gtex"].x_nl
     np.testing.assert_array_equal(bundle.predict(x_nl), again.predict(x_nl))
