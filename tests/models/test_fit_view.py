@@ -92,6 +92,26 @@ def test_all_splits_against_scikit_learn(dataset, tmp_path, options, reference):
     assert not (bundle.path / "joined").exists()
 
 
+@pytest.mark.parametrize("options", [{"model": "ridge", "penalties": (0.3,)}, NET])
+def test_train_and_validation_together_leave_test_alone(dataset, tmp_path, options):
+    bundle = train(dataset, tmp_path / "model", **options, train_on="train+validation")
+    assert (bundle.info["n_train"], bundle.learned_splits) == (114, ("train", "validation"))
+    assert bundle.info["weights"]["validation"]["mae"] is None
+    assert not (bundle.path / "joined").exists()
+    card = " ".join((bundle.path / "README.md").read_text().split())
+    assert "114 profiles (train and validation together)" in card
+    if options is NET:
+        assert bundle.info["weights"]["validation"]["epoch"] == 4  # the last
+        return
+    parts = [dataset[name] for name in ("train", "validation")]
+    x_nl, y_nt = (
+        np.concatenate([getattr(one, axis) for one in parts]) for axis in ("x_nl", "y_nt")
+    )
+    reference = SklearnRidge(alpha=0.3 * 114).fit(x_nl.astype(float), y_nt.astype(float))
+    x_new = dataset["test"].x_nl
+    np.testing.assert_allclose(bundle.predict(x_new), reference.predict(x_new), atol=1e-4)
+
+
 def test_the_lasso_of_all_splits_against_scikit_learn(dataset, tmp_path):
     bundle = train(dataset, tmp_path / "m", model="lasso", penalties=(0.02,), train_on="all")
     x_nl, y_nt = all_profiles(dataset)
