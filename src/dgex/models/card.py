@@ -17,10 +17,10 @@ _KINDS = {
     "gbm": "gradient-boosted trees for the leading principal components of the targets",
     "cohort-ridge": "ridge regression learned within cohorts, for profiles of a new cohort "
     "standardised by their own moments; landmarks that are noisy in the cohort count for less",
-    "kernel": "kernel ridge regression, a weighted sum of likenesses to the training profiles, whose "
-    "landmarks it holds",
-    "ensemble": "a mean of other Models, with weights of its own for every target; it holds them, and "
-    "what they hold of training profiles",
+    "kernel": "kernel ridge regression, a weighted sum of likenesses to the training profiles, "
+    "whose landmarks it holds",
+    "ensemble": "a mean of other Models, with weights of its own for every target; it holds them, "
+    "and what they hold of training profiles",
     "dgex": "the net of D-GEX, tanh hidden layers and a linear output for all targets",
     "resnet": "a residual net, blocks of normalised hidden layers beside a linear path, for all "
     "targets at once; the average of its weights over the last steps",
