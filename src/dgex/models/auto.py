@@ -16,18 +16,23 @@ from dgex.config import TrainConfig, net_options
 from dgex.errors import UsageError
 from dgex.models.base import Model, set_mae
 from dgex.models.calibrate import calibrate
+from dgex.models.checkpoint import CHECKPOINT_FILE
 from dgex.models.ensemble import Ensemble
 from dgex.models.kernel import Kernel
 from dgex.models.linear import Ridge
 from dgex.models.net_model import ResNetModel
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from dgex.data.dataset import Dataset
 
 log = logging.getLogger("dgex")
 
 LEAST_WEIGHT = 0.05
 """Mean weight below which a member of the ensemble is not worth its memory and time."""
+
+NETS_FOLDER = "nets"
 
 NETS = 3
 """Nets trained, from different first weights, where there is time: their mean errs less."""
@@ -88,7 +93,11 @@ class Auto:
     dataset
         The Dataset.
     config
-        Options; ``budget`` is the time for all of it.
+        Options; ``budget`` is the time for all of it. With ``resume`` nets go on from what is in
+        `folder`.
+    folder
+        Folder for the checkpoints of nets, in `NETS_FOLDER`; none are written where it is not
+        given, or within a budget.
 
     Attributes
     ----------
@@ -98,8 +107,10 @@ class Auto:
         of the result) and ``note``.
     """
 
-    def __init__(self, dataset: Dataset, config: TrainConfig) -> None:
+    def __init__(self, dataset: Dataset, config: TrainConfig, folder: Path | None = None) -> None:
         self._dataset = dataset
+        # A net of a budget takes about as long as a few checkpoints.
+        self._folder = None if folder is None or config.budget else folder / NETS_FOLDER
         self._config = config
         # The rest is for writing the Model.
         self._deadline = time.monotonic() + 0.95 * seconds_of(config.budget)
@@ -216,7 +227,8 @@ class Auto:
                 break
             started = time.monotonic()
             net = ResNetModel()
-            net.fit(self._dataset, dataclasses.replace(config, seed=config.seed + number))
+            one = dataclasses.replace(config, seed=config.seed + number)
+            self._fit_net(net, self._dataset, one, str(number))
             self._net_config, self._net_seconds = config, time.monotonic() - started
             name = "resnet" if number == 0 else f"resnet {number + 1}"
             self._note(name, started, self._mae(net), f"{config.epochs} epochs")
@@ -255,7 +267,16 @@ class Auto:
             train_on=self._config.train_on,
             seed=self._net_config.seed + NETS + number,
         )
-        net.fit(joined, config)
+        self._fit_net(net, joined, config, f"{number}-again")
+
+    def _fit_net(self, net: ResNetModel, dataset: Dataset, config: TrainConfig, name: str) -> None:
+        if self._folder is None:
+            net.fit(dataset, config)
+            return
+        folder = self._folder / name
+        folder.mkdir(parents=True, exist_ok=True)
+        resume = config.resume and (folder / CHECKPOINT_FILE).is_file()
+        net.fit(dataset, dataclasses.replace(config, resume=resume), folder)
 
     def _best_of(self, candidates: Ensemble) -> Model:
         started = time.monotonic()

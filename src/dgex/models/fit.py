@@ -17,7 +17,7 @@ from dgex.data.split import SPLITS
 from dgex.data.view import JOINED_FOLDER, TrainingView, join_splits, target_slice
 from dgex.errors import DataError, DivergedError, UsageError, name_list
 from dgex.files import partial_path, refuse_existing, whole_directory
-from dgex.models.auto import Auto, seconds_of
+from dgex.models.auto import NETS_FOLDER, Auto, seconds_of
 from dgex.models.base import Model, set_mae
 from dgex.models.bundle import TRIED_FILE, Bundle, write_bundle
 from dgex.models.checkpoint import CHECKPOINT_FILE, Best
@@ -32,7 +32,7 @@ MOST_HIDDEN_UNITS = 1_000_000
 
 _ALL_KINDS = {"model", "seed", "target_range", "train_on", "standardize_output", "overwrite"}
 _OPTIONS = {
-    "auto": {"budget", "device", "precision"},
+    "auto": {"budget", "device", "precision", "resume"},
     "ensemble": {"members"},
     "mean": set[str](),
     "ols": set[str](),
@@ -164,17 +164,44 @@ def _train_in_closed_form(view: TrainingView, out: Path, config: TrainConfig) ->
 
 
 def _train_auto(view: TrainingView, out: Path, config: TrainConfig) -> None:
-    auto = Auto(view, config)
-    with whole_directory(out, overwrite=config.overwrite) as folder:
-        model = auto.choose()
-        mae = set_mae(model.predict, view["validation"])
-        if config.train_on != "train":
-            view = _of_more_splits(view, folder, config)
-            auto.refit(model, view)
-            mae = math.nan
-        auto.tried.to_csv(folder / TRIED_FILE, sep="\t", index=False)
-        best = {"validation": Best(mae, None, model.arrays())}
-        write_bundle(folder, view, config, model.settings(), best, kind=model.kind)
+    nets = partial_path(out) / NETS_FOLDER
+    if config.resume and config.budget is not None:
+        raise UsageError("--resume: a training within --budget begins anew. Leave out one of them.")
+    _check_partial(nets, config)
+    with whole_directory(out, overwrite=config.overwrite, keep_partial=True) as folder:
+        if not config.resume:
+            shutil.rmtree(folder)
+            folder.mkdir()
+        try:
+            auto = Auto(view, config, folder)
+            model = auto.choose()
+            mae = set_mae(model.predict, view["validation"])
+            if config.train_on != "train":
+                view = _of_more_splits(view, folder, config)
+                auto.refit(model, view)
+                mae = math.nan
+            auto.tried.to_csv(folder / TRIED_FILE, sep="\t", index=False)
+            shutil.rmtree(nets, ignore_errors=True)
+            best = {"validation": Best(mae, None, model.arrays())}
+            write_bundle(folder, view, config, model.settings(), best, kind=model.kind)
+        except BaseException:
+            if any(nets.glob(f"*/{CHECKPOINT_FILE}")):
+                log.warning("Training stopped; %s keeps the nets to go on from.", folder)
+            else:
+                shutil.rmtree(folder, ignore_errors=True)
+            raise
+
+
+def _check_partial(kept: Path, config: TrainConfig) -> None:
+    """Refuse to go on from nothing, and to begin anew where something is kept."""
+    partial = kept.parent
+    if config.resume and not kept.exists():
+        raise UsageError(f"There is no interrupted training at {partial}. Leave out --resume.")
+    if kept.exists() and not config.resume and not config.overwrite:
+        raise UsageError(
+            f"{partial} holds an interrupted training. Pass --resume to go on with it, or "
+            "--overwrite to start again."
+        )
 
 
 def _of_more_splits(view: TrainingView, folder: Path, config: TrainConfig) -> TrainingView:
@@ -190,13 +217,7 @@ def _of_more_splits(view: TrainingView, folder: Path, config: TrainConfig) -> Tr
 def _train_net(view: TrainingView, out: Path, config: TrainConfig) -> None:
     partial = partial_path(out)
     checkpoint = partial / CHECKPOINT_FILE
-    if config.resume and not checkpoint.is_file():
-        raise UsageError(f"There is no interrupted training at {partial}. Leave out --resume.")
-    if checkpoint.is_file() and not config.resume and not config.overwrite:
-        raise UsageError(
-            f"{partial} holds an interrupted training. Pass --resume to go on with it, or "
-            "--overwrite to start again."
-        )
+    _check_partial(checkpoint, config)
 
     # Here and not above, so that the other kinds of model do without torch.
     from dgex.models.train import train_net

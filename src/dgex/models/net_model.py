@@ -11,6 +11,8 @@ from dgex.config import net_options
 from dgex.models.base import Model
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import torch
 
     from dgex.config import TrainConfig
@@ -53,12 +55,12 @@ class Net(Model):
         """Number of targets it infers."""
         return self._n_genes[1]
 
-    def fit(self, dataset: Dataset, config: TrainConfig) -> None:
-        """Train without a folder: nothing is kept until the end and nothing can be resumed."""
+    def fit(self, dataset: Dataset, config: TrainConfig, folder: Path | None = None) -> None:
+        """Train; nothing can be resumed where there is no `folder` for checkpoints."""
         from dgex.models.train import train_net
 
         config = net_options(config, dataset["train"].n)
-        trained = train_net(dataset, config, folder=None)
+        trained = train_net(dataset, config, folder, keep_last=True)
         self._arrays = trained.best["validation"].arrays
         self._settings = net_settings(config) | {"training_precision": trained.precision}
         self._n_genes = len(dataset.landmarks), len(dataset.targets)

@@ -131,7 +131,13 @@ class _State:
         )
 
 
-def train_net(dataset: Dataset, config: TrainConfig, folder: Path | None = None) -> Trained:
+def train_net(
+    dataset: Dataset,
+    config: TrainConfig,
+    folder: Path | None = None,
+    *,
+    keep_last: bool = False,
+) -> Trained:
     """Train a net of the kind that the options say.
 
     The order of the profiles, the dropout and the first weights follow from the seed and the
@@ -145,6 +151,8 @@ def train_net(dataset: Dataset, config: TrainConfig, folder: Path | None = None)
         Options; with ``resume`` the training goes on from the checkpoint in `folder`.
     folder
         Where checkpoints go; none are written where not given.
+    keep_last
+        Leave a checkpoint after the last epoch too, from which the net can be had again.
 
     Raises
     ------
@@ -165,7 +173,7 @@ def train_net(dataset: Dataset, config: TrainConfig, folder: Path | None = None)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         try:
             with sums_in_float32():
-                return _train(dataset, config, folder, device, precision)
+                return _train(dataset, config, folder, device, precision, keep_last)
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -179,6 +187,7 @@ def _train(
     folder: Path | None,
     device: torch.device,
     precision: str,
+    keep_last: bool,
 ) -> Trained:
     log.info("training on %s, products in %s", device.type, precision)
     torch.manual_seed(config.seed)
@@ -240,6 +249,8 @@ def _train(
                 writer.offer(epoch, functools.partial(state.checkpoint, identity), seconds)
             report("training", epoch, config.epochs)
         writer.finish()
+        if keep_last:
+            writer.keep(state.epoch, functools.partial(state.checkpoint, identity))
     except KeyboardInterrupt:
         writer.keep(state.epoch, functools.partial(state.checkpoint, identity))
         raise
