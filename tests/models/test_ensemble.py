@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import tomllib
 from types import SimpleNamespace
 
 import numpy as np
@@ -174,6 +175,10 @@ def test_from_folders_to_a_folder(dataset, members, tmp_path, capsys):
     maes = {name: set_mae(Bundle.load(name).predict, validation) for name in members}
     assert bundle.model.validation_mae == pytest.approx(maes, rel=1e-5)
     assert bundle.info["weights"]["validation"]["mae"] <= min(maes.values())
+    recorded = tomllib.loads((tmp_path / "both" / "run.toml").read_text())["inputs"]
+    for number, name in enumerate(members):
+        fingerprint = Bundle.load(name).fingerprint
+        assert recorded[f"member_{number}"] == {"name": name, "fingerprint": fingerprint}
     # The members are no longer needed.
     for name in members:
         shutil.rmtree(name)

@@ -240,6 +240,7 @@ def write_bundle(
         "dataset": str(dataset.path.resolve()),
         "dataset_fingerprint": dataset.fingerprint,
         "dataset_protocol": dataset.protocol,
+        **{f"member_{number}": str(path) for number, path in enumerate(config.members)},
     }
     write_run(folder / "run.toml", "train", config, inputs)
     if training_log is not None:
