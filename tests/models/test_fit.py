@@ -62,8 +62,14 @@ def test_config_and_options_add_up(dataset, tmp_path):
         ({"model": "gene-knn", "neighbours": ()}, "--neighbours: none; they must be at least 1"),
         ({"model": "gene-knn", "neighbours": (3, 0)}, "--neighbours: 0; they must be at least 1"),
         ({"model": "ridge", "penalties": ()}, "--penalties: none; they must be above 0"),
-        ({"model": "ridge", "penalties": (0.1, 0.0, -1.0)}, "--penalties: 0.0, -1.0; they must be above 0"),
-        ({"model": "ridge", "penalties": (float("nan"),)}, "--penalties: nan; they must be above 0"),
+        (
+            {"model": "ridge", "penalties": (0.1, 0.0, -1.0)},
+            "--penalties: 0.0, -1.0; they must be above 0",
+        ),
+        (
+            {"model": "ridge", "penalties": (float("nan"),)},
+            "--penalties: nan; they must be above 0",
+        ),
         ({**NET, "hidden_layers": 0}, "--hidden-layers is 0; it must be 1, 2 or 3"),
         ({**NET, "hidden_layers": 4}, "--hidden-layers is 4"),
         ({**NET, "hidden_units": 0}, "--hidden-units is 0; it must be at least 1"),
