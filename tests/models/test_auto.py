@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import dgex.progress
 from dgex.config import TrainConfig, net_options
 from dgex.data.view import TrainingView, join_splits
 from dgex.errors import DataError, UsageError
@@ -322,3 +323,47 @@ def test_a_folder_holds_what_was_made(dataset, tmp_path):
     again = Bundle.load(tmp_path / "out")
     x_nl = dataset["test"].x_nl
     np.testing.assert_array_equal(again.predict(x_nl), bundle.predict(x_nl))
+
+
+class StopAt:
+    """Interrupts after some epochs, counted over all nets."""
+
+    def __init__(self, epochs):
+        self.left = epochs
+
+    def update(self, what, done, total):
+        self.left -= what == "training"
+        if self.left == 0:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("epochs", [2, 4, 6, 8])
+def test_an_interrupted_auto_goes_on_with_the_nets_it_has(
+    dataset, tmp_path, monkeypatch, caplog, epochs
+):
+    monkeypatch.setattr(module, "LEAST_WEIGHT", 0.0)
+    options = {"model": "auto", "device": "cpu"}
+    straight = train(dataset, tmp_path / "straight", **options)
+    dgex.progress.set_reporter(StopAt(epochs))
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            train(dataset, tmp_path / "out", **options)
+    finally:
+        dgex.progress.set_reporter(None)
+    assert not (tmp_path / "out").exists()
+    assert "keeps the nets to go on from" in caplog.text
+    with pytest.raises(UsageError, match="holds an interrupted training"):
+        train(dataset, tmp_path / "out", **options)
+    with pytest.raises(UsageError, match="within --budget begins anew"):
+        train(dataset, tmp_path / "out", **options, resume=True, budget="60s")
+    resumed = train(dataset, tmp_path / "out", **options, resume=True)
+    for name, array in straight.model.arrays().items():
+        np.testing.assert_array_equal(resumed.model.arrays()[name], array)
+    assert not list(tmp_path.glob("*.partial"))
+    assert not (tmp_path / "out" / "nets").exists()
+
+
+def test_nothing_to_resume(dataset, tmp_path):
+    with pytest.raises(UsageError, match="There is no interrupted training"):
+        train(dataset, tmp_path / "out", model="auto", resume=True)
+    assert not list(tmp_path.glob("out*"))
