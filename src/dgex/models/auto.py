@@ -194,9 +194,10 @@ class Auto:
         mae = self._mae(kernel)
         solving = time.monotonic()
         guess_nt = kernel.left_out_guesses(self._dataset)
-        if guess_nt is not None and self._config.train_on != "train":
+        if self._config.train_on != "train":
             # To solve again, and for left-out profiles again, from more profiles.
-            self._kernel_seconds = _AGAIN * (time.monotonic() - solving)
+            again = _AGAIN * (time.monotonic() - solving)
+            self._kernel_seconds = solving - started if guess_nt is None else again
             self._deadline -= self._kernel_seconds
         if guess_nt is None:
             self._note("kernel", started, mae)
