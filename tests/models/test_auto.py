@@ -10,7 +10,7 @@ import pytest
 import dgex.progress
 from dgex.config import TrainConfig, net_options
 from dgex.data.view import TrainingView, join_splits
-from dgex.errors import DataError, UsageError
+from dgex.errors import DataError, DivergedError, UsageError
 from dgex.models import auto as module
 from dgex.models import kernel as kernel_module
 from dgex.models.auto import Auto, seconds_of
@@ -173,7 +173,7 @@ def test_nets_get_the_epochs_for_which_there_is_time(dataset, monkeypatch):
     clock = [0.0]
     trained = []
 
-    def fit(self, dataset, config):
+    def fit(self, dataset, config, folder=None):
         trained.append(config.epochs)
         clock[0] += config.epochs * 10.0 + (100.0 if len(trained) == 1 else 0.0)
         ridge = Ridge()
@@ -303,6 +303,32 @@ def test_more_profiles_than_a_left_out_guess_is_made_for(dataset, monkeypatch):
     assert model.calibrations == [None] * len(model.members)
     # Time to solve again is kept, as much as it all took.
     assert auto._kernel_seconds == pytest.approx(auto.tried["seconds"][1], abs=0.3)
+
+
+def test_a_net_that_diverges_is_left_out(dataset, tmp_path, monkeypatch):
+    def diverge(self, dataset, config, folder=None):
+        raise DivergedError("the loss is no longer a number")
+
+    monkeypatch.setattr(ResNetModel, "fit", diverge)
+    bundle = train(dataset, tmp_path / "model", model="auto")
+    notes = bundle.tried.set_index("model")["note"]
+    assert notes["resnet"] == "left out: its training diverged"
+    assert not any("resnet" in one["name"] for one in bundle.info["settings"]["members"])
+
+
+def test_a_net_that_diverges_when_it_learns_again_stays(dataset, tmp_path, monkeypatch, caplog):
+    fit = ResNetModel.fit
+
+    def diverge_later(self, dataset, config, folder=None):
+        if config.train_on != "train":
+            raise DivergedError("the loss is no longer a number")
+        fit(self, dataset, config, folder)
+
+    monkeypatch.setattr(module, "LEAST_WEIGHT", 0.0)
+    monkeypatch.setattr(ResNetModel, "fit", diverge_later)
+    bundle = train(dataset, tmp_path / "model", model="auto")
+    assert "learning again diverged" in caplog.text
+    assert any("resnet" in one["name"] for one in bundle.info["settings"]["members"])
 
 
 def test_needs_validation_profiles(make, tmp_path):

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from dgex.config import TrainConfig, net_options
-from dgex.errors import UsageError
+from dgex.errors import DivergedError, UsageError
 from dgex.models.base import Model, set_mae
 from dgex.models.calibrate import calibrate
 from dgex.models.checkpoint import CHECKPOINT_FILE
@@ -229,9 +229,11 @@ class Auto:
             started = time.monotonic()
             net = ResNetModel()
             one = dataclasses.replace(config, seed=config.seed + number)
-            self._fit_net(net, self._dataset, one, str(number))
-            self._net_config, self._net_seconds = config, time.monotonic() - started
             name = "resnet" if number == 0 else f"resnet {number + 1}"
+            if not self._fit_net(net, self._dataset, one, str(number)):
+                self._note(name, started, math.nan, "left out: its training diverged")
+                break
+            self._net_config, self._net_seconds = config, time.monotonic() - started
             self._note(name, started, self._mae(net), f"{config.epochs} epochs")
             candidates.add(name, net)
 
@@ -268,16 +270,21 @@ class Auto:
             train_on=self._config.train_on,
             seed=self._net_config.seed + NETS + number,
         )
-        self._fit_net(net, joined, config, f"{number}-again")
+        if not self._fit_net(net, joined, config, f"{number}-again"):
+            log.warning("resnet: learning again diverged; it stays as it was.")
 
-    def _fit_net(self, net: ResNetModel, dataset: Dataset, config: TrainConfig, name: str) -> None:
-        if self._folder is None:
-            net.fit(dataset, config)
-            return
-        folder = self._folder / name
-        folder.mkdir(parents=True, exist_ok=True)
-        resume = config.resume and (folder / CHECKPOINT_FILE).is_file()
-        net.fit(dataset, dataclasses.replace(config, resume=resume), folder)
+    def _fit_net(self, net: ResNetModel, dataset: Dataset, config: TrainConfig, name: str) -> bool:
+        """Train a net; False where that diverged, and the net is what it was before."""
+        folder = None if self._folder is None else self._folder / name
+        resume = False
+        if folder is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+            resume = config.resume and (folder / CHECKPOINT_FILE).is_file()
+        try:
+            net.fit(dataset, dataclasses.replace(config, resume=resume), folder)
+        except DivergedError:
+            return False
+        return True
 
     def _best_of(self, candidates: Ensemble) -> Model:
         started = time.monotonic()
