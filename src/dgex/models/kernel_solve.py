@@ -129,19 +129,11 @@ def solve(
     guess_nt = np.empty_like(dual_nt) if leave_out else None
     done = 0
     for penalty, chosen in _levels(penalty_t):
-        factor_nn = likeness_nn.to(torch.float64, copy=True)
-        factor_nn.diagonal().add_(penalty)
-        failed = torch.empty(0, dtype=torch.int32, device=device)
-        torch.linalg.cholesky_ex(factor_nn, out=(factor_nn, failed))
-        if failed:
-            raise UsageError(
-                f"The penalty {penalty:g} is too small for {len(factor_nn)} profiles so alike to "
-                "be solved for. Give larger ones with --penalties."
-            )
+        factor_nn = _cholesky(likeness_nn.to(torch.float64, copy=True), penalty)
         inverse_n = torch.cholesky_inverse(factor_nn).diagonal() if leave_out else None
         for columns in _parts(chosen):
             centred_nt = tensor(y_nt[:, columns] - mean_t[columns], device, torch.float64)
-            weight_nt = torch.cholesky_solve(centred_nt, factor_nn)
+            weight_nt = _solved(factor_nn, centred_nt)
             dual_nt[:, columns] = weight_nt.cpu().numpy()
             if guess_nt is not None and inverse_n is not None:
                 left_out_nt = (weight_nt / inverse_n[:, None]).cpu().numpy()
@@ -182,15 +174,40 @@ def solve_by_centres(
     del root32_mm
     dual_mt = np.empty((m, n_targets), dtype=np.float32)
     for penalty, chosen in _levels(penalty_t):
-        factor_mm = square_mm.clone()
-        factor_mm.diagonal().add_(penalty)
-        torch.linalg.cholesky(factor_mm, out=factor_mm)
+        factor_mm = _cholesky(square_mm.clone(), penalty)
         for columns in _parts(chosen):
             right_mt = product_mt[:, torch.from_numpy(columns).to(device)].double()
-            weight_mt = torch.cholesky_solve(right_mt, factor_mm)
+            weight_mt = _solved(factor_mm, right_mt)
             solved_mt = torch.linalg.solve_triangular(root_mm.T, weight_mt, upper=True)
             dual_mt[:, columns] = solved_mt.cpu().numpy()
     return dual_mt
+
+
+def _cholesky(square_nn: Tensor, penalty: float) -> Tensor:
+    """Lower triangular root of a symmetric matrix with a penalty on its diagonal, in its place.
+
+    Raises
+    ------
+    UsageError
+        The penalty is lost in the rounding of the matrix.
+    """
+    square_nn.diagonal().add_(penalty)
+    # Column by column is the order of the library below: any other would be copied.
+    root_nn = square_nn.mT
+    failed = torch.empty(0, dtype=torch.int32, device=square_nn.device)
+    torch.linalg.cholesky_ex(root_nn, out=(root_nn, failed))
+    if failed:
+        raise UsageError(
+            f"The penalty {penalty:g} is too small for {len(root_nn)} profiles so alike to be "
+            "solved for. Give larger ones with --penalties."
+        )
+    return root_nn
+
+
+def _solved(root_nn: Tensor, y_nt: Tensor) -> Tensor:
+    """Solution of the equations of which `root_nn` is the root; the root is not copied."""
+    half_nt = torch.linalg.solve_triangular(root_nn, y_nt, upper=False)
+    return torch.linalg.solve_triangular(root_nn.mT, half_nt, upper=True)
 
 
 def _levels(penalty_t: np.ndarray) -> Iterator[tuple[float, np.ndarray]]:
