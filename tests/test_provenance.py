@@ -59,6 +59,8 @@ def test_inputs_are_kept_by_path_and_hash(tmp_path: Path) -> None:
 def test_options_come_back_as_the_same_config(tmp_path: Path, config: object) -> None:
     write_run(tmp_path / "run.toml", "prepare", config, {})
     options = read_toml(tmp_path / "run.toml")["options"]
+    # The name on the command line is a word that Python keeps for itself.
+    options = {"for_" if k == "for" else k: v for k, v in options.items()}
     as_tuples = {k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}
     assert type(config)(**as_tuples) == config
 
