@@ -140,6 +140,7 @@ def solve(
                 guess_nt[:, columns] = y_nt[:, columns] - left_out_nt
             done += len(columns)
             report("solving", done, len(penalty_t))
+        del factor_nn  # before the next one is made
     return dual_nt, guess_nt
 
 
@@ -180,6 +181,7 @@ def solve_by_centres(
             weight_mt = _solved(factor_mm, right_mt)
             solved_mt = torch.linalg.solve_triangular(root_mm.T, weight_mt, upper=True)
             dual_mt[:, columns] = solved_mt.cpu().numpy()
+        del factor_mm
     return dual_mt
 
 
