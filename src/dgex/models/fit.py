@@ -88,8 +88,9 @@ def train(
 ) -> Bundle:
     """Train a Model and write its directory.
 
-    A net that is interrupted leaves its last checkpoint in ``<out>.partial``, from which
-    ``resume`` goes on; everything else leaves nothing behind but a whole Model.
+    A net that is interrupted leaves its last checkpoint in ``<out>.partial``, and ``auto`` without
+    a budget its nets, from which ``resume`` goes on; everything else leaves nothing behind but a
+    whole Model.
 
     Parameters
     ----------

@@ -50,11 +50,7 @@ class MeanModel(Model):
 
     def fit(self, dataset: Dataset, config: TrainConfig) -> None:
         """Take the means over the training profiles."""
-        train = dataset["train"]
-        sum_t = np.zeros(len(dataset.targets))
-        for _, _, y_bt in train.blocks(BLOCK_ROWS):
-            sum_t += y_bt.sum(axis=0, dtype=np.float64)
-        self.mean_t = (sum_t / train.n).astype(np.float32)
+        self.mean_t = training_mean(dataset)
         self._n_landmarks = len(dataset.landmarks)
 
     def arrays(self) -> dict[str, np.ndarray]:
@@ -231,6 +227,15 @@ class Ridge(Penalised):
         sums = training_gram(dataset)
         penalised_ll = sums.xx_ll + self.penalty * sums.n * np.eye(len(sums.xx_ll))
         self._set_weights(np.linalg.solve(penalised_ll, sums.xy_lt), sums)
+
+
+def training_mean(dataset: Dataset) -> np.ndarray:
+    """Means of the targets over the training profiles, standardised units, float32, (t,)."""
+    train = dataset["train"]
+    sum_t = np.zeros(len(dataset.targets))
+    for _, _, y_bt in train.blocks(BLOCK_ROWS):
+        sum_t += y_bt.sum(axis=0, dtype=np.float64)
+    return (sum_t / train.n).astype(np.float32)
 
 
 def training_gram(dataset: Dataset, *, double: bool = False) -> Gram:

@@ -62,7 +62,6 @@ COMPILED_FROM = 5e12
 takes about half a minute, and saves 16 of 36 bytes per move, at some 4e12 bytes a second."""
 
 _NOT_IDENTITY = {
-    "model",
     "penalties",
     "neighbours",
     "kernels",
