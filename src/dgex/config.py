@@ -189,6 +189,9 @@ class TrainConfig:
     bandwidths
         Bandwidths of each kernel tried: its scale as a multiple of the median squared distance
         between training profiles.
+    metric_powers
+        Powers of the landmarks' correlation matrix tried as the metric of those distances: 0 for
+        Euclidean ones; above, directions along which many landmarks vary together count more.
     neighbours
         Numbers of nearest landmarks (gene-knn) or training profiles (sample-knn) tried, as far as
         there are so many; the one with the lowest validation MAE is kept.
@@ -258,6 +261,7 @@ class TrainConfig:
     penalties: tuple[float, ...] | None = None
     kernels: tuple[KernelName, ...] = KERNEL_NAMES
     bandwidths: tuple[float, ...] = (0.5, 1.0, 2.0)
+    metric_powers: tuple[float, ...] = (0.0, 0.3)
     neighbours: tuple[int, ...] = (1, 2, 3, 5, 10, 15, 20, 30, 50, 75, 100, 150, 200)
     hidden_layers: int | None = None
     hidden_units: int | None = None

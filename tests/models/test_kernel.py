@@ -6,6 +6,7 @@ import logging
 import numpy as np
 import pytest
 import torch
+from scipy.linalg import fractional_matrix_power
 from sklearn.kernel_ridge import KernelRidge
 
 from dgex.config import TrainConfig
@@ -21,13 +22,25 @@ from dgex.models.kernels import KERNELS, typical_scale
 KINDS = ("inverse-multiquadric", "rbf")
 WIDTHS = (0.5, 2.0)
 LEVELS = (0.1, 0.2, 0.4, 0.8)
+POWERS = (0.0, 0.7)
+
+
+OPTIONS = {"kernels": KINDS, "bandwidths": WIDTHS, "penalties": LEVELS, "metric_powers": (0.0,)}
 
 
 def fitted(dataset, **options):
     model = Kernel()
-    options = {"kernels": KINDS, "bandwidths": WIDTHS, "penalties": LEVELS, **options}
+    options = OPTIONS | options
     model.fit(dataset, TrainConfig(model="kernel", device="cpu", **options))
     return model
+
+
+def in_metric(x_nl, all_nl, power):
+    """Profiles whose Euclidean distances are those in the metric; by scipy."""
+    if power == 0:
+        return x_nl
+    correlation_ll = all_nl.astype(float).T @ all_nl / len(all_nl)
+    return x_nl @ fractional_matrix_power(correlation_ll, power / 2)
 
 
 def likeness(name, x_nl, x_ml, scale):
@@ -53,21 +66,23 @@ def best_penalty(k_nn, y_n, penalties):
     return penalties[int(np.argmin(maes))]
 
 
-def chosen(dataset, rows=slice(None), targets=slice(None)):
-    """Validation MAE and penalties of every kernel and bandwidth, by plain loops."""
-    x_nl, y_nt = dataset["train"].x_nl[rows], dataset["train"].y_nt[rows][:, targets]
+def chosen(dataset, rows=slice(None), targets=slice(None), powers=(0.0,)):
+    """Validation MAE and penalties of every kernel, bandwidth and metric, by plain loops."""
+    all_nl, y_nt = dataset["train"].x_nl, dataset["train"].y_nt[rows][:, targets]
     validation = dataset["validation"]
-    typical = typical_scale(torch.tensor(np.asarray(x_nl, np.float64)))
     found = {}
-    for name, width in itertools.product(KINDS, WIDTHS):
+    for power, name, width in itertools.product(powers, KINDS, WIDTHS):
+        x_nl = in_metric(all_nl[rows], all_nl, power)
+        x_vl = in_metric(validation.x_nl, all_nl, power)
+        typical = typical_scale(torch.tensor(np.asarray(x_nl, np.float64)))
         k_nn = likeness(name, x_nl, x_nl, width * typical)
-        k_vn = likeness(name, validation.x_nl, x_nl, width * typical)
+        k_vn = likeness(name, x_vl, x_nl, width * typical)
         penalties, maes = [], []
         for y_n, y_v in zip(y_nt.T.astype(float), validation.y_nt[:, targets].T, strict=True):
             penalties.append(best_penalty(k_nn, y_n, LEVELS))
             weight_n = solved(k_nn, y_n - y_n.mean(), penalties[-1])
             maes.append(np.abs(k_vn @ weight_n + y_n.mean() - y_v).mean())
-        found[name, width] = float(np.mean(maes)), penalties, width * typical
+        found[name, width, power] = float(np.mean(maes)), penalties, width * typical
     return found
 
 
@@ -93,6 +108,37 @@ def test_chooses_and_infers_what_plain_loops_do(small):
     x_vl = small["test"].x_nl
     expected_vt = sklearn.predict(likeness(model.kernel, x_vl, x_nl, model.scale))
     np.testing.assert_allclose(model.predict(x_vl), expected_vt + y_nt.mean(axis=0), atol=2e-5)
+
+
+def test_distances_in_a_metric_where_that_is_better(small, tmp_path, monkeypatch):
+    expected = chosen(small, powers=POWERS)
+    best = min(expected, key=expected.get)
+    euclidean = min((one for one in expected if one[2] == 0), key=expected.get)
+    assert best[2] == 0.7 and best[0] == euclidean[0]
+    model = fitted(small, metric_powers=POWERS)
+    # Other metrics are tried with the best kernel alone.
+    tried = {one: mae for one, (mae, *_) in expected.items() if one[2] == 0 or one[0] == best[0]}
+    assert model.validation_mae == pytest.approx(tried)
+    assert (model.kernel, model.metric_power) == (best[0], 0.7)
+    assert model.scale == pytest.approx(expected[best][2])
+    np.testing.assert_array_equal(model.penalty_t, expected[best][1])
+    x_nl, y_nt = np.array(small["train"].x_nl, float), np.array(small["train"].y_nt, float)
+    x_vl = small["test"].x_nl
+    turned_nl, turned_vl = in_metric(x_nl, x_nl, 0.7), in_metric(x_vl, x_nl, 0.7)
+    sklearn = KernelRidge(alpha=model.penalty_t, kernel="precomputed")
+    sklearn.fit(likeness(best[0], turned_nl, turned_nl, model.scale), y_nt - y_nt.mean(axis=0))
+    expected_vt = sklearn.predict(likeness(best[0], turned_vl, turned_nl, model.scale))
+    expected_vt += y_nt.mean(axis=0)
+    np.testing.assert_allclose(model.predict(x_vl), expected_vt, atol=5e-5)
+    assert model.n_landmarks == 4
+    options = OPTIONS | {"metric_powers": POWERS}
+    train(small, tmp_path / "model", model="kernel", device="cpu", **options)
+    again = Bundle.load(tmp_path / "model").model
+    np.testing.assert_array_equal(again.predict(x_vl), model.predict(x_vl))
+    assert model.left_out_guesses(small).shape == (40, 5)
+    monkeypatch.setattr(module, "EXACT_PROFILES", 39)
+    by_centres = fitted(small, metric_powers=POWERS)
+    np.testing.assert_allclose(by_centres.predict(x_vl), expected_vt, atol=1e-3)
 
 
 def test_chooses_on_a_sample_where_there_is_more(small, monkeypatch):
@@ -135,8 +181,8 @@ def test_the_middle_bandwidth_comes_first_and_time_ends_the_search(small, caplog
     config = TrainConfig(model="kernel", device="cpu", bandwidths=(0.5, 8.0, 1.0, 2.0, 4.0))
     with caplog.at_level(logging.INFO, "dgex"):
         model.fit(small, config)
-    assert list(model.validation_mae) == [("inverse-multiquadric", 2.0)]
-    assert "time for 1 of 20 kernels" in caplog.text
+    assert list(model.validation_mae) == [("inverse-multiquadric", 2.0, 0.0)]
+    assert "time for 1 of 25 kernels" in caplog.text
 
 
 def test_says_where_a_bandwidth_is_the_last_tried(small, caplog):
@@ -212,10 +258,8 @@ def test_refit_keeps_what_was_chosen_and_learns_from_more(small, tmp_path):
         small,
         tmp_path / "model",
         model="kernel",
-        kernels=KINDS,
-        bandwidths=WIDTHS,
-        penalties=LEVELS,
         device="cpu",
+        **OPTIONS,
         train_on="train+validation",
     )
     folder = join_splits(small, tmp_path / "joined", ("train", "validation"))
@@ -235,7 +279,8 @@ def test_refit_keeps_what_was_chosen_and_learns_from_more(small, tmp_path):
 
 def test_a_model_read_from_a_folder_is_the_same_and_cannot_be_refitted(small, tmp_path):
     bundle = train(small, tmp_path / "model", model="kernel", device="cpu", kernels=KINDS)
-    model = fitted(small, bandwidths=TrainConfig.bandwidths, penalties=None)
+    others = {"bandwidths": TrainConfig.bandwidths, "metric_powers": TrainConfig.metric_powers}
+    model = fitted(small, penalties=None, **others)
     again = Bundle.load(tmp_path / "model").model
     x_nl = small["test"].x_nl
     np.testing.assert_array_equal(again.predict(x_nl), model.predict(x_nl))
@@ -260,6 +305,7 @@ def test_blocks_of_profiles_are_inferred_as_one(small, monkeypatch):
 
 
 F32 = np.float32
+IN_METRIC = {"metric_power": 0.5}
 
 
 @pytest.mark.parametrize(
@@ -278,6 +324,11 @@ F32 = np.float32
         ({}, {"scale": 0.0}),
         ({}, {"scale": "wide"}),
         ({}, {"scale": float("nan")}),
+        ({"root_ll": np.eye(2, dtype=F32)}, {}),
+        ({}, {"metric_power": 0.5}),
+        ({"root_ll": np.eye(3, dtype=F32)}, {"metric_power": 0.5}),
+        ({"root_ll": np.eye(2)}, {"metric_power": 0.5}),
+        ({}, {"metric_power": "wide"}),
         ({}, {"tried": [[1.0]]}),
         ({}, {"tried": 3}),
     ],
@@ -288,8 +339,11 @@ def test_damaged_arrays_and_settings_are_refused(arrays, settings):
         "dual_mt": np.zeros((4, 5), F32),
         "mean_t": np.zeros(5, F32),
     }
-    sound = {"kernel": "rbf", "scale": 1.0, "tried": [["rbf", 1.0, 0.5]], "targets_of_penalty": []}
+    sound = {"kernel": "rbf", "scale": 1.0, "metric_power": 0.0, "targets_of_penalty": []}
+    sound["tried"] = [["rbf", 1.0, 0.0, 0.5]]
     assert Kernel.from_arrays(whole, sound).n_targets == 5
+    with_root = Kernel.from_arrays(whole | {"root_ll": np.eye(2, dtype=F32)}, sound | IN_METRIC)
+    assert with_root.settings() == sound | IN_METRIC
     damaged = {name: one for name, one in (whole | arrays).items() if one is not None}
     with pytest.raises((KeyError, TypeError, ValueError)):
         Kernel.from_arrays(damaged, sound | settings)

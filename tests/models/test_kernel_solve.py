@@ -101,6 +101,13 @@ def test_profiles_that_are_there_twice_are_no_trouble(data):
     )
 
 
+def by_centres(x_nl, y_nt, mean_t, penalty_t, x_ml):
+    centres_mm = likeness(x_ml.astype(float), x_ml.astype(float))
+    return solve_by_centres(
+        centres_mm, lambda x_bl: likeness(x_bl, x_ml), x_nl, y_nt, mean_t, penalty_t
+    )
+
+
 @pytest.mark.parametrize("rows", [2048, 7])
 def test_with_all_profiles_as_centres_it_is_exact(data, rows, monkeypatch):
     monkeypatch.setattr(module, "ROWS_AT_ONCE", rows)
@@ -108,7 +115,7 @@ def test_with_all_profiles_as_centres_it_is_exact(data, rows, monkeypatch):
     penalty_t = np.array(PENALTIES)[np.arange(7) % 3]
     exact_nt, _ = solve(likeness(x_nl, x_nl), y_nt, mean_t, penalty_t)
     x32_nl = x_nl.astype(np.float32)
-    found_nt = solve_by_centres(likeness, x32_nl, y_nt, mean_t, penalty_t, torch.tensor(x32_nl))
+    found_nt = by_centres(x32_nl, y_nt, mean_t, penalty_t, x32_nl)
     guess_nn = likeness(x_nl, x_nl).numpy()
     np.testing.assert_allclose(guess_nn @ found_nt, guess_nn @ exact_nt, atol=1e-4)
     np.testing.assert_allclose(found_nt, exact_nt, rtol=0.01, atol=1e-3)
@@ -120,7 +127,7 @@ def test_with_some_centres_it_is_the_nystrom_formula(data, monkeypatch):
     x_nl = x_nl.astype(np.float32)
     x_ml = x_nl[::3]
     penalty_t = np.array(PENALTIES)[np.arange(7) % 3]
-    dual_mt = solve_by_centres(likeness, x_nl, y_nt, mean_t, penalty_t, torch.tensor(x_ml))
+    dual_mt = by_centres(x_nl, y_nt, mean_t, penalty_t, x_ml)
     # What makes |y - K_nm a|² + penalty a' K_mm a smallest.
     k_nm = likeness(x_nl.astype(float), x_ml.astype(float)).numpy()
     k_mm = likeness(x_ml.astype(float), x_ml.astype(float)).numpy()

@@ -7,11 +7,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.linalg import fractional_matrix_power
 from scipy.spatial.distance import cdist, pdist
 from sklearn.metrics.pairwise import rbf_kernel
 
 from dgex.config import KERNEL_NAMES
-from dgex.models.kernels import KERNELS, squared_distances, typical_scale
+from dgex.models.kernels import KERNELS, metric_root, squared_distances, typical_scale
 
 
 def drawn(n, n_landmarks, seed=0):
@@ -107,6 +108,25 @@ def test_distances_are_those_of_scipy_and_the_scale_is_their_median():
     pairs_p = np.sort(pdist(x_nl, "sqeuclidean"))
     assert len(pairs_p) % 2 == 0
     assert typical_scale(torch.tensor(x_nl)) == pytest.approx(pairs_p[len(pairs_p) // 2 - 1])
+
+
+@pytest.mark.parametrize("power", [0.3, 1.0, 2.0])
+def test_the_root_of_a_metric_gives_its_distances(power):
+    x_nl = drawn(40, 5) * np.arange(1, 6)
+    root_ll = metric_root(torch.tensor(x_nl), power).numpy()
+    np.testing.assert_allclose(root_ll, root_ll.T, atol=1e-12)
+    metric_ll = fractional_matrix_power(x_nl.T @ x_nl / 40, power)
+    apart_pl = (x_nl[:, None] - x_nl[None]).reshape(-1, 5)
+    expected_p = np.einsum("pl,lk,pk->p", apart_pl, metric_ll, apart_pl)
+    turned_nl = x_nl @ root_ll
+    np.testing.assert_allclose(cdist(turned_nl, turned_nl, "sqeuclidean").ravel(), expected_p)
+
+
+def test_directions_that_no_profile_takes_do_not_count():
+    x_nl = drawn(3, 5)
+    root_ll = metric_root(torch.tensor(x_nl), 0.3).numpy()
+    beside_l = np.linalg.svd(x_nl)[2][-1]
+    np.testing.assert_allclose(beside_l @ root_ll, 0, atol=1e-2)
 
 
 def test_profiles_that_are_mostly_the_same_have_a_scale_above_0():

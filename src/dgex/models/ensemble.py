@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("dgex")
 
-CHOSEN, SHARED = 20, 5
+CHOSEN, SHARED = 20, 15
 """How often a member is chosen, and how often of these for all targets together."""
 
 

@@ -39,7 +39,7 @@ _OPTIONS = {
     "ridge": {"penalties"},
     "lasso": {"penalties"},
     "gene-knn": {"neighbours"},
-    "kernel": {"penalties", "kernels", "bandwidths", "device"},
+    "kernel": {"penalties", "kernels", "bandwidths", "metric_powers", "device"},
     "sample-knn": {"neighbours"},
     "sample-lasso": {"penalties"},
     "cohort-ridge": {"penalties", "for_", "cohort_column"},
@@ -341,6 +341,10 @@ def check_options(config: TrainConfig) -> None:
     narrow = [width for width in config.bandwidths if not 0 < width < math.inf]
     if narrow or not config.bandwidths:
         raise UsageError(f"--bandwidths: {name_list(narrow) or 'none'}; they must be above 0.")
+    negative = [power for power in config.metric_powers if not 0 <= power < math.inf]
+    if negative or not config.metric_powers:
+        wrong_powers = name_list(negative) or "none"
+        raise UsageError(f"--metric-powers: {wrong_powers}; they must be at least 0.")
     unknown = [kernel for kernel in config.kernels if kernel not in KERNEL_NAMES]
     if unknown or not config.kernels:
         known = name_list(KERNEL_NAMES)

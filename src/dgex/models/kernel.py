@@ -48,10 +48,11 @@ TARGETS_AT_ONCE = 1024
 class Kernel(Model):
     """Kernel ridge regression: a weighted sum of likenesses to the training profiles.
 
-    Kernel and bandwidth are those of the lowest validation MAE; each target has the penalty of its
-    own lowest leave-one-out error, which one eigendecomposition gives in closed form. In the
-    Gaussian-process view a penalty is the variance of a target's noise: it does not depend on the
-    number of profiles, so that many are not needed to choose it.
+    Kernel, bandwidth and metric (see `dgex.models.kernels.metric_root`) are those of the lowest
+    validation MAE; metrics beyond the first are tried with the kernel that is best so far. Each
+    target has the penalty of its own lowest leave-one-out error, which one eigendecomposition gives
+    in closed form. In the Gaussian-process view a penalty is the variance of a target's noise: it
+    does not depend on the number of profiles, so that many are not needed to choose it.
 
     Cost, for n training profiles, t targets: up to `EXACT_PROFILES` the equations are solved
     exactly, by one Cholesky factor for each penalty in use, n³/3 + 2 n² t operations and 12 n²
@@ -63,21 +64,23 @@ class Kernel(Model):
 
     Attributes
     ----------
-    kernel, scale
-        A name of `dgex.models.kernels.KERNELS`, and its scale, a squared distance.
+    kernel, scale, metric_power
+        A name of `dgex.models.kernels.KERNELS`, its scale, a squared distance, and the power of the
+        landmarks' correlation matrix that is the metric of distances.
     penalty_t
         Penalty of every target; empty for a Model read from a folder.
     search_until
         Time, by `time.monotonic`, after which no further kernel or bandwidth is tried by `fit`.
     validation_mae
-        Kernel and bandwidth tried (as a multiple of the median squared distance between training
-        profiles) to the MAE of `CHOICE_TARGETS` targets on the validation profiles.
+        Kernel, bandwidth (as a multiple of the median squared distance between training profiles)
+        and metric power tried, to the MAE of `CHOICE_TARGETS` targets on the validation profiles.
 
     Examples
     --------
     >>> arrays = {"x_ml": np.zeros((1, 2)), "dual_mt": np.array([[3.0]]), "mean_t": np.array([1.0])}
     >>> arrays = {name: array.astype(np.float32) for name, array in arrays.items()}
-    >>> model = Kernel.from_arrays(arrays, {"kernel": "rbf", "scale": 1.0, "tried": []})
+    >>> settings = {"kernel": "rbf", "scale": 1.0, "metric_power": 0.0, "tried": []}
+    >>> model = Kernel.from_arrays(arrays, settings)
     >>> model.predict(np.zeros((1, 2)))
     array([[4.]], dtype=float32)
     """
@@ -85,10 +88,12 @@ class Kernel(Model):
     kind = "kernel"
 
     def __init__(self) -> None:
-        self.kernel, self.scale = "", float("nan")
+        self.kernel, self.scale, self.metric_power = "", math.nan, 0.0
         self.penalty_t = np.empty(0)
         self._targets_of_penalty: list[list[float]] = []
-        self.validation_mae: dict[tuple[str, float], float] = {}
+        self.validation_mae: dict[tuple[str, float, float], float] = {}
+        # Profiles are multiplied by it where the metric is not Euclidean.
+        self._root_ll: np.ndarray | None = None
         self._x_ml = np.empty((0, 0), dtype=np.float32)
         self._dual_mt = np.empty((0, 0), dtype=np.float32)
         self._mean_t = np.empty(0, dtype=np.float32)
@@ -167,7 +172,7 @@ class Kernel(Model):
     def _choose_kernel(
         self, dataset: Dataset, config: TrainConfig, penalties: Sequence[float]
     ) -> None:
-        from dgex.models.kernel_solve import Eigen, device_of_name, tensor
+        from dgex.models.kernel_solve import Eigen, device_of_name, tensor, turned
         from dgex.models.kernels import KERNELS, typical_scale
 
         train, validation = dataset["train"], dataset["validation"]
@@ -177,43 +182,67 @@ class Kernel(Model):
             self._drawn(len(dataset.targets), CHOICE_TARGETS),
         )
         device = device_of_name(config.device)
-        x_nl = tensor(train.x_nl[rows], device).double()
-        x_vl = tensor(validation.x_nl[rows_v], device).double()
         y_nt = tensor(train.y_nt[rows][:, targets], device)
         mean_t = y_nt.mean(dim=0)
         centred_nt = y_nt - mean_t
         y_vt = tensor(validation.y_nt[rows_v][:, targets], device)
         present = np.flatnonzero(np.asarray(validation.present_t, dtype=bool)[targets])
-        typical = typical_scale(x_nl)
         # The middle bandwidth of every kernel first: there may not be time for more.
         middle = float(np.median(config.bandwidths))
         widths = sorted(config.bandwidths, key=lambda width: abs(math.log(width / middle)))
-        tried = [(kernel, width) for width in widths for kernel in config.kernels]
-        for kernel, width in track(tried, "kernels", len(tried)):
+        first, *others = config.metric_powers
+        tried: list[tuple[str, float, float]] = []
+        tried += [(kernel, width, first) for width in widths for kernel in config.kernels]
+        # Other metrics with the kernel that is the best so far.
+        tried += [("", width, power) for power in others for width in widths]
+        best, best_mae, metric_power = tried[0], math.inf, math.nan
+        for name, width, power in track(tried, "kernels", len(tried)):
             if self.validation_mae and time.monotonic() > self.search_until:
                 log.info("kernel: time for %d of %d kernels", len(self.validation_mae), len(tried))
                 break
+            if power != metric_power:
+                metric_power, root_ll = power, self._metric_root(dataset, power)
+                x_nl = turned(train.x_nl[rows], root_ll, device).double()
+                x_vl = turned(validation.x_nl[rows_v], root_ll, device).double()
+                typical = typical_scale(x_nl)
+            kernel = name or best[0]
             likeness = KERNELS[kernel]
             eigen = Eigen(likeness(x_nl, x_nl, width * typical))
             penalty_t = eigen.best_penalties(centred_nt, penalties)
             likeness_vn = likeness(x_vl, x_nl, width * typical)
             error_vt = eigen.guess(likeness_vn, centred_nt, penalty_t) + mean_t - y_vt
-            self.validation_mae[kernel, width] = float(error_vt[:, present].abs().mean())
-        best = min(self.validation_mae, key=lambda one: self.validation_mae[one])
-        self.kernel, self.scale = best[0], best[1] * typical
-        log.info("kernel: %s, bandwidth %g, validation MAE %.4f", *best, self.validation_mae[best])
+            mae = float(error_vt[:, present].abs().mean())
+            self.validation_mae[kernel, width, power] = mae
+            if mae < best_mae:
+                best, best_mae = (kernel, width, power), mae
+                self.scale, self._root_ll = width * typical, root_ll
+        self.kernel, _, self.metric_power = best
+        said = "kernel: %s, bandwidth %g, metric power %g, validation MAE %.4f"
+        log.info(said, *best, best_mae)
         if len(self.validation_mae) == len(tried):
             places = sorted(config.bandwidths)
             warn_at_edge("bandwidth", "--model kernel --bandwidths", places, places.index(best[1]))
 
+    def _metric_root(self, dataset: Dataset, power: float) -> np.ndarray | None:
+        import torch
+
+        from dgex.models.kernels import metric_root
+
+        if power == 0:
+            return None
+        train = dataset["train"]
+        x_nl = train.x_nl[self._drawn(train.n, EIGEN_PROFILES)]
+        root_ll = metric_root(torch.tensor(x_nl, dtype=torch.float64), power)
+        return np.asarray(root_ll, dtype=np.float32)
+
     def _choose_penalties(self, dataset: Dataset, penalties: Sequence[float]) -> None:
-        from dgex.models.kernel_solve import Eigen, device_of_name, tensor
+        from dgex.models.kernel_solve import Eigen, device_of_name, tensor, turned
         from dgex.models.kernels import KERNELS
 
         train = dataset["train"]
         rows = self._drawn(train.n, EIGEN_PROFILES)
         device = device_of_name(self._device_name)
-        x_nl = tensor(train.x_nl[rows], device).double()
+        x_nl = turned(train.x_nl[rows], self._root_ll, device).double()
         eigen = Eigen(KERNELS[self.kernel](x_nl, x_nl, self.scale))
         chosen = []
         n_targets = len(dataset.targets)
@@ -227,26 +256,33 @@ class Kernel(Model):
             self.penalty_t = without_rare(self.penalty_t, RARE)
 
     def _solve(self, dataset: Dataset) -> None:
+        from dgex.models.kernel_solve import device_of_name, solve_by_centres, turned
+
         train = dataset["train"]
         self._mean_t = training_mean(dataset)
         self._on_device = None
-        if train.n <= EXACT_PROFILES:
-            self._x_ml = np.array(train.x_nl, dtype=np.float32)
+        device = device_of_name(self._device_name)
+        exact = train.n <= EXACT_PROFILES
+        rows = self._drawn(train.n, train.n if exact else CENTRES)
+        x_ml = turned(train.x_nl[rows], self._root_ll, device)
+        self._x_ml = x_ml.cpu().numpy()
+        if exact:
             self._dual_mt, _ = self._solve_exactly(dataset, leave_out=False)
             return
-        from dgex.models.kernel_solve import device_of_name, solve_by_centres, tensor
-
         log.info(
             "kernel: %d centres, drawn by the seed, stand in for %d profiles.", CENTRES, train.n
         )
-        self._x_ml = np.array(train.x_nl[self._drawn(train.n, CENTRES)], dtype=np.float32)
+
+        def to_centres(x_bl: np.ndarray) -> torch.Tensor:
+            return self._likeness(turned(x_bl, self._root_ll, device), x_ml)
+
         self._dual_mt = solve_by_centres(
-            self._likeness,
+            self._likeness(x_ml.double(), x_ml.double()),
+            to_centres,
             train.x_nl,
             train.y_nt,
             self._mean_t,
             self.penalty_t,
-            tensor(self._x_ml, device_of_name(self._device_name)),
         )
 
     def _solve_exactly(
@@ -254,11 +290,11 @@ class Kernel(Model):
     ) -> tuple[np.ndarray, np.ndarray | None]:
         import torch
 
-        from dgex.models.kernel_solve import ROWS_AT_ONCE, device_of_name, solve, tensor
+        from dgex.models.kernel_solve import ROWS_AT_ONCE, device_of_name, solve, turned
 
         train = dataset["train"]
         device = device_of_name(self._device_name)
-        x_nl = tensor(train.x_nl, device)
+        x_nl = turned(train.x_nl, self._root_ll, device)
         likeness_nn = torch.empty(train.n, train.n, device=device)
         for start in range(0, train.n, ROWS_AT_ONCE):
             rows = slice(start, start + ROWS_AT_ONCE)
@@ -278,11 +314,16 @@ class Kernel(Model):
         return np.sort(np.random.default_rng(self._seed).choice(n, most, replace=False))
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Arrays ``x_ml``, training profiles or centres, ``dual_mt``, their weights, ``mean_t``."""
-        return {"x_ml": self._x_ml, "dual_mt": self._dual_mt, "mean_t": self._mean_t}
+        """Arrays ``x_ml``, ``dual_mt`` and ``mean_t``; ``root_ll`` where distances are in a metric.
+
+        ``x_ml`` are training profiles or centres, multiplied by ``root_ll``; ``dual_mt`` their
+        weights.
+        """
+        arrays = {"x_ml": self._x_ml, "dual_mt": self._dual_mt, "mean_t": self._mean_t}
+        return arrays if self._root_ll is None else arrays | {"root_ll": self._root_ll}
 
     def settings(self) -> dict[str, Any]:
-        """``kernel``, ``scale``, all ``tried``, and how many targets have which penalty."""
+        """``kernel``, ``scale``, ``metric_power``, all ``tried``, and targets of each penalty."""
         tried = [[*one, mae] for one, mae in self.validation_mae.items()]
         counts = self._targets_of_penalty
         if len(self.penalty_t):
@@ -291,6 +332,7 @@ class Kernel(Model):
         return {
             "kernel": self.kernel,
             "scale": self.scale,
+            "metric_power": self.metric_power,
             "tried": tried,
             "targets_of_penalty": counts,
         }
@@ -304,6 +346,10 @@ class Kernel(Model):
             raise ValueError(f"unknown kernel {model.kernel}")
         if not 0 < model.scale < math.inf:
             raise ValueError(f"scale {model.scale}")
+        model.metric_power = float(settings["metric_power"])
+        model._root_ll = arrays.get("root_ll")
+        if (model._root_ll is None) != (model.metric_power == 0):
+            raise ValueError(f"metric power {model.metric_power}, root_ll: {model._root_ll}")
         model._x_ml, model._dual_mt = arrays["x_ml"], arrays["dual_mt"]
         model._mean_t = arrays["mean_t"]
         shapes = [one.shape for one in (model._x_ml, model._dual_mt, model._mean_t)]
@@ -311,10 +357,14 @@ class Kernel(Model):
             raise ValueError(f"shapes {shapes}")
         if shapes[0][:1] != shapes[1][:1] or shapes[1][1:] != shapes[2]:
             raise ValueError(f"shapes {shapes} do not fit each other")
-        wrong = [name for name in ("x_ml", "dual_mt", "mean_t") if arrays[name].dtype != np.float32]
+        if model._root_ll is not None and model._root_ll.shape != 2 * shapes[0][1:]:
+            raise ValueError(f"root_ll of shape {model._root_ll.shape}")
+        wrong = [name for name in model.arrays() if arrays[name].dtype != np.float32]
         if wrong:
             raise ValueError(f"{', '.join(wrong)} not of float32")
-        model.validation_mae = {(kernel, width): mae for kernel, width, mae in settings["tried"]}
+        model.validation_mae = {
+            (kernel, width, power): mae for kernel, width, power, mae in settings["tried"]
+        }
         model._targets_of_penalty = [[*one] for one in settings.get("targets_of_penalty", [])]
         return model
 
@@ -325,14 +375,15 @@ class Kernel(Model):
 
         device = device_of_name(self._device_name)
         if self._on_device is None:
-            arrays = (self._x_ml, self._dual_mt, self._mean_t)
+            arrays = tuple(self.arrays().values())
             # On a processor these are the arrays themselves, not copies.
             self._on_device = tuple(
                 torch.from_numpy(np.require(one, requirements=["C", "W"])).to(device)
                 for one in arrays
             )
-        x_ml, dual_mt, mean_t = self._on_device
-        likeness_bm = self._likeness(tensor(x_bl, device), x_ml)
+        x_ml, dual_mt, mean_t, *root_ll = self._on_device
+        x_tensor = tensor(x_bl, device)
+        likeness_bm = self._likeness(x_tensor @ root_ll[0] if root_ll else x_tensor, x_ml)
         torch.from_numpy(y_bt).copy_(torch.addmm(mean_t, likeness_bm, dual_mt))
 
 

@@ -12,9 +12,6 @@ from dgex.errors import UsageError
 from dgex.models.device import choose_device
 from dgex.progress import report
 
-Likeness = Callable[[Tensor, Tensor], Tensor]
-"""Likeness (n, m) of profiles (n, l) and (m, l): a kernel with its scale."""
-
 ROWS_AT_ONCE = 2048
 _TARGETS_AT_ONCE = 1024
 _JITTER = 1e-6
@@ -29,6 +26,12 @@ def device_of_name(name: str) -> torch.device:
 def tensor(array: np.ndarray, device: torch.device, dtype: torch.dtype = torch.float32) -> Tensor:
     """A copy of an array, on a device."""
     return torch.tensor(array, dtype=dtype, device=device)
+
+
+def turned(x_nl: np.ndarray, root_ll: np.ndarray | None, device: torch.device) -> Tensor:
+    """Profiles on a device, multiplied by the root of a metric if there is one, float32."""
+    x_tensor = tensor(x_nl, device)
+    return x_tensor if root_ll is None else x_tensor @ tensor(root_ll, device)
 
 
 class Eigen:
@@ -145,29 +148,39 @@ def solve(
 
 
 def solve_by_centres(
-    likeness: Likeness,
+    likeness_mm: Tensor,
+    to_centres: Callable[[np.ndarray], Tensor],
     x_nl: np.ndarray,
     y_nt: np.ndarray,
     mean_t: np.ndarray,
     penalty_t: np.ndarray,
-    x_ml: Tensor,
 ) -> np.ndarray:
     """Weights (m, t) of some profiles, the centres, that stand in for all training profiles.
 
     With all training profiles as centres it is `solve`, but for rounding.
+
+    Parameters
+    ----------
+    likeness_mm
+        Likeness of the centres among themselves, float64.
+    to_centres
+        Likeness (b, m) of training profiles (b, l) to the centres, float32.
+    x_nl, y_nt
+        Training profiles, standardised units.
+    mean_t, penalty_t
+        As for `solve`.
     """
-    device = x_ml.device
-    m, n_targets = len(x_ml), len(penalty_t)
-    root_mm = likeness(x_ml.double(), x_ml.double())
-    root_mm.diagonal().add_(_JITTER)
-    root_mm = torch.linalg.cholesky(root_mm)
+    device = likeness_mm.device
+    m, n_targets = len(likeness_mm), len(penalty_t)
+    likeness_mm.diagonal().add_(_JITTER)
+    root_mm = torch.linalg.cholesky(likeness_mm)
     # In the coordinates of this root the penalty is on the squared weights alone.
     root32_mm = root_mm.float()
     square_mm = torch.zeros(m, m, dtype=torch.float64, device=device)
     product_mt = torch.zeros(m, n_targets, device=device)
     for start in range(0, len(x_nl), ROWS_AT_ONCE):
         rows = slice(start, start + ROWS_AT_ONCE)
-        likeness_mb = likeness(x_ml, tensor(x_nl[rows], device))
+        likeness_mb = to_centres(x_nl[rows]).T
         feature_mb = torch.linalg.solve_triangular(root32_mm, likeness_mb, upper=False)
         square_mm += feature_mb @ feature_mb.T
         product_mt.addmm_(feature_mb, tensor(y_nt[rows] - mean_t, device))

@@ -35,6 +35,30 @@ def typical_scale(x_nl: Tensor) -> float:
     return float(upper_p.median()) or float(upper_p.mean()) or 1.0
 
 
+def metric_root(x_nl: Tensor, power: float) -> Tensor:
+    """Symmetric root, (l, l), of a metric: the landmarks' correlation matrix raised to a power.
+
+    Distances between profiles that are multiplied by it are distances in that metric.
+
+    Parameters
+    ----------
+    x_nl
+        Landmarks in standardised units, (n, l), float64.
+    power
+        At least 0. At 0 the metric is Euclidean; above, directions along which many landmarks vary
+        together count more, and the noise of single landmarks less. At -1 it would be Mahalanobis'.
+
+    Examples
+    --------
+    >>> x_nl = torch.tensor([[2.0, 1.0], [-2.0, -1.0], [2.0, -1.0], [-2.0, 1.0]])
+    >>> metric_root(x_nl, 1.0).abs()
+    tensor([[2., 0.],
+            [0., 1.]])
+    """
+    value_l, vector_ll = torch.linalg.eigh(x_nl.T @ x_nl / len(x_nl))
+    return (vector_ll * value_l.clamp(min=0) ** (power / 2)) @ vector_ll.T
+
+
 def rbf(x_nl: Tensor, x_ml: Tensor, scale: float) -> Tensor:
     """exp(-d² / scale), the Gaussian kernel.
 

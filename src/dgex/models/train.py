@@ -66,6 +66,7 @@ _NOT_IDENTITY = {
     "neighbours",
     "kernels",
     "bandwidths",
+    "metric_powers",
     "members",
     "budget",
     "epochs",
