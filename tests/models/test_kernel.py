@@ -114,7 +114,8 @@ def test_distances_in_a_metric_where_that_is_better(small, tmp_path, monkeypatch
     expected = chosen(small, powers=POWERS)
     best = min(expected, key=expected.get)
     euclidean = min((one for one in expected if one[2] == 0), key=expected.get)
-    assert best[2] == 0.7 and best[0] == euclidean[0]
+    assert best[2] == 0.7
+    assert best[0] == euclidean[0]
     model = fitted(small, metric_powers=POWERS)
     # Other metrics are tried with the best kernel alone.
     tried = {one: mae for one, (mae, *_) in expected.items() if one[2] == 0 or one[0] == best[0]}
