@@ -37,6 +37,9 @@ def arc_cosine(x_nl, x_ml, scale):
 
 
 FORMULAS = {
+    "sum": lambda x_nl, x_ml, scale: (
+        (FORMULAS["inverse-multiquadric"](x_nl, x_ml, scale) + arc_cosine(x_nl, x_ml, scale)) / 2
+    ),
     "rbf": lambda x_nl, x_ml, scale: rbf_kernel(x_nl, x_ml, gamma=1 / scale),
     "laplacian": lambda x_nl, x_ml, scale: np.exp(-cdist(x_nl, x_ml) / (2 * math.sqrt(scale))),
     "inverse-multiquadric": lambda x_nl, x_ml, scale: (
