@@ -262,7 +262,7 @@ class TrainConfig:
     cohort_column: str | None = None
     penalties: tuple[float, ...] | None = None
     kernels: tuple[KernelName, ...] = ("sum",)
-    bandwidths: tuple[float, ...] = (0.25, 0.5, 1.0, 2.0)
+    bandwidths: tuple[float, ...] = (0.125, 0.25, 0.5, 1.0, 2.0)
     metric_powers: tuple[float, ...] = (0.0, 0.3)
     neighbours: tuple[int, ...] = (1, 2, 3, 5, 10, 15, 20, 30, 50, 75, 100, 150, 200)
     hidden_layers: int | None = None
