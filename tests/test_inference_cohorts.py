@@ -50,6 +50,7 @@ def test_a_plate_is_inferred_as_by_hand(model, absent, caplog):
     np.testing.assert_allclose(found.X[:, 6:], by_hand(model, plate, present_l), atol=1e-5)
     assert "by the file's own moments (--standardize): the Model is for new cohorts." in caplog.text
     assert "Landmarks weighed by how well they agree with one another over 60" in caplog.text
+    assert found.uns["dgex"]["notes"][-1].startswith("Landmarks weighed by how well they agree")
 
 
 def test_profiles_of_the_training_platform_too(model):

@@ -5,10 +5,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from types import UnionType
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
-
-from dgex.errors import UsageError
+from typing import Literal, get_args
 
 Protocol = Literal["strict", "paper"]
 Orientation = Literal["genes-by-samples", "samples-by-genes"]
@@ -494,56 +491,3 @@ class ImportConfig:
     """
 
     overwrite: bool = False
-
-
-Config = TypeVar(
-    "Config",
-    PrepareConfig,
-    PanelConfig,
-    TrainConfig,
-    ReproduceConfig,
-    EvaluateConfig,
-    PredictConfig,
-    SimulateConfig,
-)
-
-
-def with_options(config: Config, options: dict[str, Any]) -> Config:
-    """`config` with some of its fields replaced.
-
-    Raises
-    ------
-    UsageError
-        A name in `options` is not a field of the configuration, or a value of the result is not
-        one of its choices.
-
-    Examples
-    --------
-    >>> with_options(PrepareConfig(), {"seed": 3}).seed
-    3
-    """
-    known = {field.name for field in dataclasses.fields(config)}
-    unknown = sorted(set(options) - known)
-    if unknown:
-        raise UsageError(
-            f"{', '.join(unknown)}: no such option. Options are {', '.join(sorted(known))}."
-        )
-    replaced = dataclasses.replace(config, **options)
-    for name, hint in get_type_hints(type(config)).items():
-        value = getattr(replaced, name)
-        choices = _choices(hint)
-        if choices and value not in choices:
-            words = name.strip("_").replace("_", " ")
-            flag = words.replace(" ", "-")
-            shown = ", ".join(str(choice) for choice in choices if choice is not None)
-            raise UsageError(f"--{flag} {value}: no such {words}. Choose one of {shown}.")
-    return replaced
-
-
-def _choices(hint: Any) -> tuple[Any, ...]:
-    """The values that a Literal, or a Literal or None, allows; empty for any other type."""
-    if get_origin(hint) is Literal:
-        return get_args(hint)
-    parts = get_args(hint) if get_origin(hint) in (Union, UnionType) else ()
-    literals = [part for part in parts if get_origin(part) is Literal]
-    return (*get_args(literals[0]), None) if literals else ()

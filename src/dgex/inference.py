@@ -15,7 +15,7 @@ import pandas as pd
 
 from dgex import progress
 from dgex.blocks import one_behind
-from dgex.config import PredictConfig, with_options
+from dgex.config import PredictConfig
 from dgex.data.formats.checks import matrix_ending
 from dgex.data.formats.journal import Journal
 from dgex.data.formats.reader import Matrix
@@ -27,6 +27,7 @@ from dgex.data.preprocess import Preprocessor
 from dgex.errors import DataError, UsageError, name_list
 from dgex.files import refuse_existing, sha256_of, whole_file
 from dgex.models.bundle import Bundle
+from dgex.options import with_options
 from dgex.provenance import write_run
 
 if TYPE_CHECKING:
@@ -119,6 +120,8 @@ def predict(
         _warn_of_few(incoming)
         landmarks = (x_bl for _, x_bl in _landmark_blocks(incoming, preprocessor))
         bundle = bundle.for_cohort(landmarks, incoming.present_l)
+        if bundle.model.cohort_note:
+            notes.append(bundle.model.cohort_note)
         var = _output_genes(bundle, incoming.present_l, config)
         if out is None:
             blocks = _output_blocks(bundle, incoming, config)

@@ -13,7 +13,7 @@ import pandas as pd
 
 from dgex import progress
 from dgex.blocks import map_blocks
-from dgex.config import SimulateConfig, with_options
+from dgex.config import SimulateConfig
 from dgex.data.formats.spool import Spool
 from dgex.data.formats.text import THOUSAND_GENOMES
 from dgex.data.genes import gene_table
@@ -22,6 +22,7 @@ from dgex.data.record import SIMULATED_ID
 from dgex.data.scan import LINEAR_ABOVE
 from dgex.errors import DataError, UsageError, name_list
 from dgex.files import free_bytes, refuse_existing, refuse_folder, refuse_unwritable, whole_file
+from dgex.options import with_options
 from dgex.provenance import write_run
 from dgex.universe import N_COLUMNS, InventedProfiles, map_lines
 

@@ -170,6 +170,33 @@ def test_another_scale_is_warned_of(
         assert caplog.messages == []
 
 
+@pytest.mark.parametrize(("shift", "warned"), [(2.0, True), (0.5, False)])
+def test_landmarks_far_from_those_of_training_are_warned_of(
+    cohort: Cohort,
+    preprocessor: Preprocessor,
+    caplog: pytest.LogCaptureFixture,
+    shift: float,
+    warned: bool,
+) -> None:
+    profiles = cohort(n=3)[:, :4].copy()
+    profiles.X = np.tile(preprocessor.mean_g[:4] + shift * preprocessor.sd_g[:4], (3, 1))
+    with caplog.at_level(logging.WARNING, logger="dgex"):
+        incoming(profiles, preprocessor, ties=None, moments="training")
+    assert ("The landmarks' means are 2.0 training standard deviations" in caplog.text) == warned
+
+
+def test_a_plate_whose_landmarks_never_vary_is_warned_of(
+    cohort: Cohort, preprocessor: Preprocessor, caplog: pytest.LogCaptureFixture
+) -> None:
+    profiles = cohort(n=30)[:, :4].copy()
+    profiles.X = np.tile(profiles.X[:1], (30, 1))
+    with caplog.at_level(logging.WARNING, logger="dgex"):
+        incoming(profiles[:1].copy(), preprocessor, ties=None, moments="own")
+        assert caplog.messages == []
+        incoming(profiles, preprocessor, ties=None, moments="own")
+    assert "No landmark varies over the 30 profiles of <AnnData>" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("n", "added", "warned"), [(40, 5.0, True), (40, 0.0, False), (9, 5.0, False)]
 )

@@ -128,6 +128,17 @@ def test_the_table_shows_the_numbers(make_evaluation, tmp_path):
         assert best == expected
 
 
+def test_what_learned_from_a_set_is_not_marked_as_its_best(make_evaluation, tmp_path):
+    evaluation = make_evaluation(MODELS)
+    evaluation.info["learned_from"] = {"net": ["train", "validation"]}
+    rows = page_of(evaluation, tmp_path).table_rows("scores")
+    of_validation = {row[0][1].split()[0]: [kind for kind, _ in row[1:]] for row in rows[2:5]}
+    assert "best" not in of_validation["net"]
+    assert of_validation["ols"][:3] == ["best"] * 3
+    of_test = {row[0][1].split()[0]: [kind for kind, _ in row[1:]] for row in rows[6:9]}
+    assert of_test["net"][:3] == ["best"] * 3
+
+
 def test_columns_without_a_value_are_left_out(make_evaluation, tmp_path):
     evaluation = make_evaluation({"net": ("dgex", 0.1)}, t=30, symbols=["x"] * 30)
     page = page_of(evaluation, tmp_path)

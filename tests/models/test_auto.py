@@ -281,8 +281,13 @@ def test_a_net_without_time_to_learn_again_stays(dataset, tmp_path, monkeypatch,
     auto._deadline = 0.0
     with caplog.at_level(logging.INFO, "dgex"):
         auto.refit(model, joined)
-    assert "resnet: no time to learn again from 114 profiles" in caplog.text
+    why = "no time to learn again from 114 profiles"
+    assert f"resnet: {why}" in caplog.text
     np.testing.assert_array_equal(net.predict(x_nl), before_nt)
+    notes = auto.tried.set_index("model")["note"]
+    assert notes["resnet"].endswith(f" epochs, {why}")
+    assert notes["kernel, calibrated" if "kernel, calibrated" in model.names else "kernel"] == why
+    assert notes["ridge"] == ""
 
 
 def test_the_same_seed_gives_the_same_model(dataset, tmp_path, monkeypatch):
@@ -328,6 +333,7 @@ def test_a_net_that_diverges_when_it_learns_again_stays(dataset, tmp_path, monke
     monkeypatch.setattr(ResNetModel, "fit", diverge_later)
     bundle = train(dataset, tmp_path / "model", model="auto")
     assert "learning again diverged" in caplog.text
+    assert "learning again diverged" in bundle.tried.set_index("model")["note"]["resnet"]
     assert any("resnet" in one["name"] for one in bundle.info["settings"]["members"])
 
 

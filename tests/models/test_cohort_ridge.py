@@ -18,7 +18,7 @@ from dgex.models.calibrate import calibrate
 from dgex.models.cohort_ridge import BETWEEN, CohortRidge
 from dgex.models.cohorts import Cohorts, cohort_rows, find_column
 from dgex.models.fit import check_options, train
-from dgex.models.left_out import LeftOut, noise, products_within
+from dgex.models.left_out import LEAST_RELIABILITY, LeftOut, noise, products_within
 
 L, T = 7, 11
 SIZES = {"a": 20, "b": 30, "c": 17, "d": 6, "e": 3}
@@ -373,3 +373,13 @@ def test_it_is_loaded_as_it_was_saved(studies, tmp_path):
     assert adapted.kind == "cohort-ridge"
     assert np.isfinite(adapted.predict(x_nl)).all()
     assert adapted.fingerprint == bundle.fingerprint
+
+
+def test_a_landmark_that_is_constant_in_a_cohort_is_all_noise():
+    xx_ll = np.array([[1.0, 0.5, 0.4], [0.5, 1.0, 0.3], [0.4, 0.3, 1.0]])
+    own_ll = xx_ll.copy()
+    # Rounding leaves less than nothing of its variance.
+    own_ll[2] = own_ll[:, 2] = -1e-28
+    noise_l = noise(xx_ll, own_ll)
+    assert noise_l[2] == pytest.approx(1 / LEAST_RELIABILITY - 1)
+    assert (noise_l[:2] < noise_l[2]).all()

@@ -10,6 +10,7 @@ from scipy.linalg import fractional_matrix_power
 from sklearn.kernel_ridge import KernelRidge
 
 from dgex.config import TrainConfig
+from dgex.data.dataset import Dataset
 from dgex.data.view import join_splits
 from dgex.errors import DataError, UsageError
 from dgex.models import base, choice
@@ -369,6 +370,26 @@ def test_needs_validation_profiles(make):
     dataset = make(sizes={"train": 20, "validation": 0, "test": 5})
     with pytest.raises(DataError, match="no validation profiles to choose on"):
         fitted(dataset)
+
+
+def test_values_that_are_no_numbers_are_said(make):
+    dataset = make(sizes={"train": 20, "validation": 6, "test": 5})
+    y_nt = np.array(dataset["train"].y_nt)
+    y_nt[3, 2] = np.nan
+    np.save(dataset.path / "sets" / "train" / "y_nt.npy", y_nt)
+    with pytest.raises(DataError, match="no kernel has a finite error on validation"):
+        fitted(Dataset(dataset.path))
+
+
+def test_a_profile_alone_is_inferred_as_in_a_block(small):
+    model = fitted(small, kernels=("laplacian",), penalties=(1e-3,))
+    x_nl = small["train"].x_nl[:6]
+    alone_nt = np.vstack([model.predict(x_nl[n : n + 1]) for n in range(6)])
+    np.testing.assert_allclose(alone_nt, model.predict(x_nl), atol=1e-5)
+    k_nn = likeness("laplacian", x_nl, small["train"].x_nl, model.scale)
+    arrays = model.arrays()
+    expected_nt = k_nn @ arrays["dual_mt"] + arrays["mean_t"]
+    np.testing.assert_allclose(alone_nt, expected_nt, atol=1e-4)
 
 
 def test_more_work_takes_longer():

@@ -13,13 +13,14 @@ import torch
 from safetensors import safe_open
 
 import dgex.progress
-from dgex.config import TrainConfig, with_options
+from dgex.config import TrainConfig
 from dgex.errors import DataError, UsageError
 from dgex.models import checkpoint as checkpoint_module
 from dgex.models import train as module
 from dgex.models.checkpoint import CHECKPOINT_FILE
 from dgex.models.nets import DGEXNet
 from dgex.models.train import train_net
+from dgex.options import with_options
 
 BASE = TrainConfig(
     model="dgex",

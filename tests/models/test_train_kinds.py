@@ -11,7 +11,7 @@ from safetensors import safe_open
 from torch.nn import functional
 
 import dgex.progress
-from dgex.config import TrainConfig, with_options
+from dgex.config import TrainConfig
 from dgex.errors import DataError, UsageError
 from dgex.models import checkpoint as checkpoint_module
 from dgex.models.bundle import Bundle
@@ -21,6 +21,7 @@ from dgex.models.recipes import AVERAGE, WEIGHT_DECAY, one_cycle, taaf_falls
 from dgex.models.resnet import ResNet
 from dgex.models.taaf import TAAFNet
 from dgex.models.train import train_net
+from dgex.options import with_options
 
 KINDS = ("resnet", "taaf")
 OPTIONS = {

@@ -49,7 +49,10 @@ def choose_genes(
     if same_t.any() and config.protocol == "strict":
         names = target_table.index[same_t]
         record.drop("target", names, "same gene as a landmark")
-        record.note(f"{len(names)} targets dropped: the same gene as a landmark (strict protocol).")
+        record.note(
+            f"{len(names)} targets dropped: the same gene as a landmark (strict protocol), as far "
+            "as identifiers tell."
+        )
         target_table = target_table[~same_t]
         target_columns = target_columns.only(~same_t)
     elif same_t.any():

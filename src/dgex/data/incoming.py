@@ -33,6 +33,13 @@ at 0.74 to 1.33 (0.93 to 1.37 from arrays, of which single studies are at 0.4 to
 ENOUGH_TO_TELL = 20
 """Profiles from which that is said."""
 
+CONSTANT = 1e-6
+"""Standard deviation (log2) below which a landmark does not vary."""
+
+LANDMARKS_UNLIKE_TRAINING = 1.5
+"""The same for landmarks alone, which nothing brings to the reference: single profiles of the
+training platform are at about 0.7, three sets of other platforms at 2.7 to 6.7."""
+
 
 class Incoming:
     """Profiles of a matrix, normalised and standardised for a model; g runs over `genes`.
@@ -113,6 +120,17 @@ class Incoming:
         self.sd_g = found.sd_g if moments == "own" else preprocessor.sd_g[:n_genes]
         if moments == "training":
             self._warn_of_scale(found)
+        elif moments == "own" and self.n > 1 and self._is_constant():
+            log.warning(
+                "No landmark varies over the %d profiles of %s: by their own moments every "
+                "inferred value is its gene's mean. Give a whole plate, or --standardize training.",
+                self.n,
+                matrix.path,
+            )
+
+    def _is_constant(self) -> bool:
+        """Whether no landmark varies, but for rounding."""
+        return bool((self.sd_g[: len(self.present_l)][self.present_l] < CONSTANT).all())
 
     def _expression_blocks(self, first_row: int = 0) -> Iterator[tuple[int, np.ndarray]]:
         """First row and log2 expression (b, g), NaN where missing or absent."""
@@ -160,6 +178,13 @@ class Incoming:
                 "The genes' means are %.1f training standard deviations from the training means "
                 "(median): the profiles are on another scale. Standardise them by their own "
                 "moments (--standardize own), or give log2 expression.",
+                typical,
+            )
+        elif self._ties is None and typical > LANDMARKS_UNLIKE_TRAINING:
+            log.warning(
+                "The landmarks' means are %.1f training standard deviations from the training "
+                "means (median): profiles of another platform are better standardised by their own "
+                "moments (--standardize own), over a whole plate.",
                 typical,
             )
         elif self._ties is not None and typical > UNLIKE_TRAINING and self.n >= ENOUGH_TO_TELL:

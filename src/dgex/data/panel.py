@@ -16,13 +16,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from dgex.config import PanelConfig, with_options
+from dgex.config import PanelConfig
 from dgex.data.matrix import open_matrix
 from dgex.data.record import Record
 from dgex.data.samples import sample_table, split_profiles
 from dgex.data.scan import choose_scale, scan
 from dgex.errors import DataError, UsageError, name_list
 from dgex.files import refuse_existing, whole_file
+from dgex.options import with_options
 
 if TYPE_CHECKING:
     from anndata import AnnData

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from dgex.config import PrepareConfig, with_options
+from dgex.config import PrepareConfig
 from dgex.data.arrays import prepare_arrays
 from dgex.data.choose import choose_genes, refuse_constant, without_constant
 from dgex.data.compendium import Compendium
@@ -28,6 +28,7 @@ from dgex.data.scan import Scan, Transform, choose_scale, scan
 from dgex.data.split import SPLITS
 from dgex.errors import DataError, UsageError, name_list
 from dgex.files import refuse_existing, whole_directory
+from dgex.options import with_options
 from dgex.provenance import write_run
 
 if TYPE_CHECKING:

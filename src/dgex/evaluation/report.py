@@ -217,7 +217,10 @@ def _columns_shown(evaluation: Evaluation) -> list[tuple[str, str, str, str]]:
 def _score_table(
     evaluation: Evaluation, columns: Sequence[tuple[str, str, str, str]]
 ) -> list[dict[str, Any]]:
-    """A group per set and moments: its counts, and per model a list of (text, whether best)."""
+    """A group per set and moments: its counts, and per model a list of (text, whether best).
+
+    Models that learned from the set are not marked as best.
+    """
     groups = []
     for (set_name, moments), rows in evaluation.summary.groupby(["set", "moments"], sort=False):
         counts = evaluation.info["sets"][set_name]
@@ -225,18 +228,21 @@ def _score_table(
             {"model": model, "kind": kind, "cells": []}
             for model, kind in zip(rows["model"], rows["kind"], strict=True)
         ]
+        compared = rows["model"].isin(best_first(evaluation, str(set_name))["model"]).to_numpy()
         for name, _, form, direction in columns:
             values = rows[name].to_numpy(float)
-            known = values[~np.isnan(values)]
+            known = values[~np.isnan(values) & compared]
             marked = direction and len(known) and len(rows) > 1
             best = getattr(known, direction)() if marked else None
-            for row, value, sd in zip(shown, values, rows["mae_sd"], strict=True):
+            for row, value, sd, held_out in zip(
+                shown, values, rows["mae_sd"], compared, strict=True
+            ):
                 text = "–" if math.isnan(value) else form.format(value).replace("-", "−")
                 if row["model"] == evaluation.info["reference"] and "over_ols" in name:
                     text = "–"
                 if name == "mae":
                     text += f" ± {sd:.4f}"
-                row["cells"].append((text, value == best))
+                row["cells"].append((text, held_out and value == best))
         external = set_name not in SPLITS
         whose = f"by {'its own' if moments == 'own' else 'training'} moments" if external else ""
         groups.append({"set": set_name, "whose": whose, "counts": counts, "rows": shown})

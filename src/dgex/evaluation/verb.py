@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 import pandas as pd
 
-from dgex.config import EvaluateConfig, with_options
+from dgex.config import EvaluateConfig
 from dgex.data.dataset import Dataset
 from dgex.data.record import is_simulated, taught_by_simulated
 from dgex.data.split import SPLITS
@@ -20,6 +20,7 @@ from dgex.evaluation.evaluate import Evaluation, evaluate_models
 from dgex.evaluation.report import save_figures, write_report
 from dgex.files import refuse_existing, whole_directory
 from dgex.models.bundle import Bundle
+from dgex.options import with_options
 from dgex.provenance import versions, write_run
 
 if TYPE_CHECKING:

@@ -73,7 +73,7 @@ def seconds_of(budget: str | None) -> float:
     """
     if budget is None:
         return math.inf
-    found = re.fullmatch(r"(\d+\.?\d*)(s|min|h)", budget.strip())
+    found = re.fullmatch(r"([0-9]+\.?[0-9]*|\.[0-9]+)(s|min|h)", budget.strip())
     if found is None or float(found[1]) == 0:
         raise UsageError(f"--budget {budget}: give a time such as 60s, 10min or 2h.")
     return float(found[1]) * _UNITS[found[2]]
@@ -117,6 +117,7 @@ class Auto:
         self._rows: list[dict[str, object]] = []
         self._net_config = config
         self._net_seconds = self._kernel_seconds = 0.0
+        self._names: list[str] = []
 
     @property
     def tried(self) -> pd.DataFrame:
@@ -143,7 +144,7 @@ class Auto:
                 self._refit_net(member, joined, number)
                 continue
             if isinstance(member, Kernel) and self._kernel_seconds > self._left():
-                log.info("kernel: no time to learn again from %d profiles", joined["train"].n)
+                self._stays(number, f"no time to learn again from {joined['train'].n} profiles")
                 continue
             log.info("%s: learning again from %d profiles", member.kind, joined["train"].n)
             member.refit(joined)
@@ -153,6 +154,13 @@ class Auto:
                 guess_nt = member.left_out_guesses(joined)
                 if guess_nt is not None:
                     model.calibrations[number] = calibrate(guess_nt, joined["train"].y_nt)
+
+    def _stays(self, number: int, why: str) -> None:
+        """Say of a member that it learned from train alone, and why."""
+        name = self._names[number]
+        log.warning("%s: %s", name, why)
+        row = next(row for row in self._rows if row["model"] == name)
+        row["note"] = f"{row['note']}, {why}" if row["note"] else why
 
     def _left(self) -> float:
         return self._deadline - time.monotonic()
@@ -185,7 +193,8 @@ class Auto:
         n = self._dataset["train"].n
         needed = Kernel.least_seconds(n, len(self._dataset.targets), speed())
         if needed > _SPARE * self._left():
-            note = f"left out: it needs at least {needed:.0f} s, {self._left():.0f} s are left"
+            left = max(self._left(), 0.0)
+            note = f"left out: it needs at least {needed:.0f} s, {left:.0f} s are left"
             self._note("kernel", started, math.nan, note)
             return
         kernel = Kernel()
@@ -262,7 +271,7 @@ class Auto:
     def _refit_net(self, net: ResNetModel, joined: Dataset, number: int) -> None:
         more = joined["train"].n / self._dataset["train"].n
         if more * self._net_seconds > _SPARE * self._left():
-            log.info("resnet: no time to learn again from %d profiles", joined["train"].n)
+            self._stays(number, f"no time to learn again from {joined['train'].n} profiles")
             return
         log.info("resnet: learning again from %d profiles", joined["train"].n)
         config = dataclasses.replace(
@@ -271,7 +280,7 @@ class Auto:
             seed=self._net_config.seed + NETS + number,
         )
         if not self._fit_net(net, joined, config, f"{number}-again"):
-            log.warning("resnet: learning again diverged; it stays as it was.")
+            self._stays(number, "learning again diverged, it stays as it was")
 
     def _fit_net(self, net: ResNetModel, dataset: Dataset, config: TrainConfig, name: str) -> bool:
         """Train a net; False where that diverged, and the net is what it was before."""
@@ -297,6 +306,7 @@ class Auto:
             candidates.weigh(self._dataset, seed)
         weight_m = candidates.weight_mt.mean(axis=1).tolist()
         weights = dict(zip(candidates.names, weight_m, strict=True))
+        self._names = list(candidates.names)
         for row in self._rows:
             row["weight"] = round(weights.get(str(row["model"]), 0.0), 3)
         if len(candidates.members) == 1 and candidates.calibrations[0] is None:

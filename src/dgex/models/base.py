@@ -91,6 +91,9 @@ class Model(ABC):
         """
         return self
 
+    cohort_note = ""
+    """What there is to say of the cohort for which `for_cohort` made it."""
+
     def predict(self, x_nl: np.ndarray, y_nt: np.ndarray | None = None) -> np.ndarray:
         """Inferred targets of profiles, in blocks, so that memory beside the result is bounded.
 

@@ -28,8 +28,8 @@ _KINDS = {
 }
 
 _PROTOCOLS = {
-    "strict": "everything was learned from the training profiles alone, and no target is the same "
-    "gene as a landmark",
+    "strict": "quantile reference and moments come from the training profiles alone, and no target "
+    "is the same gene as a landmark, as far as the identifiers in the gene lists and the file tell",
     "paper": "as in the D-GEX paper: quantile reference and moments come from all profiles of the "
     "data set, those held out among them, and a target may be the same gene as a landmark, "
     "measured by other probes; its scores flatter it beside protocol strict",
@@ -59,7 +59,7 @@ def model_card(info: dict[str, Any]) -> str:
     settings = {
         name: value for name, value in info["settings"].items() if not isinstance(value, list)
     }
-    described = "".join(f"- {name}: {value}\n" for name, value in settings.items())
+    described = "".join(f"- {name}: {_shown(value)}\n" for name, value in settings.items())
     weights = "".join(
         f"| `{one['file']}` | {set_name} | {_number(one['mae'])} | {one['epoch'] or '–'} |\n"
         for set_name, one in info["weights"].items()
@@ -90,6 +90,11 @@ def model_card(info: dict[str, Any]) -> str:
             "own, can say how good it is. What\nvalidation chooses was chosen before, by learning "
             "from train alone; of a net the last epoch was\nkept."
         )
+        if info["kind"] == "ensemble":
+            judged += (
+                " `tried.tsv` has its MAE on validation before, and says\nwhich members had no "
+                "time to learn again."
+            )
     if info.get("train_on") == "all":
         learned = f"All {info['n_train']} profiles (train, validation and test together)"
         judged = (
@@ -164,6 +169,10 @@ learned on; dgex does not know how.
 - dgex has not scored it.
 - It is for research, not for decisions about patients.
 """
+
+
+def _shown(value: Any) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def _number(value: float | None) -> str:

@@ -243,22 +243,22 @@ class CohortRidge(Model):
             n += len(x_bl)
         noise_l = np.zeros(self.n_landmarks)
         if n < RELIABLE_FROM:
-            log.info(
-                "%d profiles are too few to tell which landmarks are noisy there (%d are needed).",
-                n,
-                RELIABLE_FROM,
+            note = (
+                f"{n} profiles are too few to tell which landmarks are noisy there "
+                f"({RELIABLE_FROM} are needed)."
             )
         else:
             own_ll = own_ll / n - np.outer(sum_l / n, sum_l / n)
             there = np.ix_(present_l, present_l)
             noise_l[present_l] = noise(self.within_ll[there].astype(np.float64), own_ll[there])
-            log.info(
-                "Landmarks weighed by how well they agree with one another over %d profiles: "
-                "median reliability %.2f.",
-                n,
-                float(np.median(1.0 / (1.0 + noise_l[present_l]))),
+            reliability = float(np.median(1.0 / (1.0 + noise_l[present_l])))
+            note = (
+                f"Landmarks weighed by how well they agree with one another over {n} profiles: "
+                f"median reliability {reliability:.2f} (1: as well as in training)."
             )
+        log.info("%s", note)
         adapted = copy.copy(self)
+        adapted.cohort_note = note
         adapted._weight_lt = self._solve(noise_l, present_l)
         return adapted
 

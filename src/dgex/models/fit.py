@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from dgex.config import KERNEL_NAMES, TrainConfig, net_options, with_options
+from dgex.config import KERNEL_NAMES, TrainConfig, net_options
 from dgex.data.dataset import Dataset
 from dgex.data.split import SPLITS
 from dgex.data.view import JOINED_FOLDER, TrainingView, join_splits, target_slice
@@ -24,6 +24,7 @@ from dgex.models.checkpoint import CHECKPOINT_FILE, Best
 from dgex.models.dgex_files import check_dgex_files, dgex_files
 from dgex.models.kinds import KINDS
 from dgex.models.net_model import Net, net_settings
+from dgex.options import with_options
 
 log = logging.getLogger("dgex")
 
@@ -66,14 +67,9 @@ _OF_DGEX = {
     "dgex_files",
 }
 _OPTIONS |= {"dgex": _OF_EVERY_NET | _OF_DGEX, "resnet": _OF_EVERY_NET, "taaf": _OF_EVERY_NET}
-_WHOLE_NUMBERS = (
-    "hidden_layers",
-    "hidden_units",
-    "epochs",
-    "batch_size",
-    "monitor_profiles",
-    "seed",
-)
+PENALTY_BOUNDS, BANDWIDTH_BOUNDS, MOST_METRIC_POWER = (1e-8, 1e8), (1e-4, 1e4), 4.0
+"""Beyond these nothing is left of the one or the other in single precision."""
+
 _CHOOSE_NOTHING = ("mean", "ols")
 _LEARN_FROM_VALIDATION = ("auto", "cohort-ridge")
 """Kinds that do so in the end where --train-on is not given."""
@@ -295,12 +291,6 @@ def check_options(config: TrainConfig) -> None:
     dgex.errors.UsageError: --penalties: of no use to the model ols. Leave it out.
     """
     names = [field.name for field in dataclasses.fields(config)]
-    for name in _WHOLE_NUMBERS:
-        value = getattr(config, name)
-        if value is None:
-            continue
-        if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-            raise UsageError(f"{_flag(name)} is {value}; it must be a whole number.")
     useful = _OPTIONS[config.model] | _ALL_KINDS
     given = [name for name in names if getattr(config, name) != getattr(TrainConfig, name)]
     idle = [name for name in given if name not in useful]
@@ -331,20 +321,24 @@ def check_options(config: TrainConfig) -> None:
     if config.rate_decay > 1:
         raise UsageError(f"--rate-decay is {config.rate_decay}; it must be at most 1.")
     if config.penalties is not None:
-        wrong = [penalty for penalty in config.penalties if not 0 < penalty < math.inf]
+        least, most = PENALTY_BOUNDS
+        wrong = [penalty for penalty in config.penalties if not least <= penalty <= most]
         if wrong or not config.penalties:
-            raise UsageError(f"--penalties: {name_list(wrong) or 'none'}; they must be above 0.")
+            bounds = f"they must be {least:g} to {most:g}"
+            raise UsageError(f"--penalties: {name_list(wrong) or 'none'}; {bounds}.")
     seconds_of(config.budget)
     few = [number for number in config.neighbours if number < 1]
     if few or not config.neighbours:
         raise UsageError(f"--neighbours: {name_list(few) or 'none'}; they must be at least 1.")
-    narrow = [width for width in config.bandwidths if not 0 < width < math.inf]
-    if narrow or not config.bandwidths:
-        raise UsageError(f"--bandwidths: {name_list(narrow) or 'none'}; they must be above 0.")
-    negative = [power for power in config.metric_powers if not 0 <= power < math.inf]
-    if negative or not config.metric_powers:
-        wrong_powers = name_list(negative) or "none"
-        raise UsageError(f"--metric-powers: {wrong_powers}; they must be at least 0.")
+    least, most = BANDWIDTH_BOUNDS
+    beyond = [width for width in config.bandwidths if not least <= width <= most]
+    if beyond or not config.bandwidths:
+        bounds = f"they must be {least:g} to {most:g}"
+        raise UsageError(f"--bandwidths: {name_list(beyond) or 'none'}; {bounds}.")
+    beyond = [power for power in config.metric_powers if not 0 <= power <= MOST_METRIC_POWER]
+    if beyond or not config.metric_powers:
+        bounds = f"they must be 0 to {MOST_METRIC_POWER:g}"
+        raise UsageError(f"--metric-powers: {name_list(beyond) or 'none'}; {bounds}.")
     unknown = [kernel for kernel in config.kernels if kernel not in KERNEL_NAMES]
     if unknown or not config.kernels:
         known = name_list(KERNEL_NAMES)

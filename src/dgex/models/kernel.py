@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from dgex.config import KERNEL_NAMES
-from dgex.errors import UsageError
+from dgex.errors import DataError, UsageError
 from dgex.models.base import Model
 from dgex.models.choice import choice_rows, warn_at_edge
 from dgex.models.linear import training_mean
@@ -216,6 +216,11 @@ class Kernel(Model):
             if mae < best_mae:
                 best, best_mae = (kernel, width, power), mae
                 self.scale, self._root_ll = width * typical, root_ll
+        if math.isinf(best_mae):
+            raise DataError(
+                f"{dataset.name}: no kernel has a finite error on validation, as where values are "
+                "missing or beyond all measure. Prepare the Dataset again."
+            )
         self.kernel, _, self.metric_power = best
         said = "kernel: %s, bandwidth %g, metric power %g, validation MAE %.4f"
         log.info(said, *best, best_mae)
@@ -273,11 +278,14 @@ class Kernel(Model):
             "kernel: %d centres, drawn by the seed, stand in for %d profiles.", CENTRES, train.n
         )
 
+        x64_ml = x_ml.double()
+
         def to_centres(x_bl: np.ndarray) -> torch.Tensor:
-            return self._likeness(turned(x_bl, self._root_ll, device), x_ml)
+            x_turned = turned(x_bl, self._root_ll, device).double()
+            return self._likeness(x_turned, x64_ml).float()
 
         self._dual_mt = solve_by_centres(
-            self._likeness(x_ml.double(), x_ml.double()),
+            self._likeness(x64_ml, x64_ml),
             to_centres,
             train.x_nl,
             train.y_nt,
@@ -371,19 +379,20 @@ class Kernel(Model):
     def _predict_block(self, x_bl: np.ndarray, y_bt: np.ndarray) -> None:
         import torch
 
-        from dgex.models.kernel_solve import device_of_name, tensor
+        from dgex.models.kernel_solve import device_of_name, tensor, turned
 
         device = device_of_name(self._device_name)
         if self._on_device is None:
-            arrays = tuple(self.arrays().values())
             # On a processor these are the arrays themselves, not copies.
-            self._on_device = tuple(
+            dual_mt, mean_t = (
                 torch.from_numpy(np.require(one, requirements=["C", "W"])).to(device)
-                for one in arrays
+                for one in (self._dual_mt, self._mean_t)
             )
-        x_ml, dual_mt, mean_t, *root_ll = self._on_device
-        x_tensor = tensor(x_bl, device)
-        likeness_bm = self._likeness(x_tensor @ root_ll[0] if root_ll else x_tensor, x_ml)
+            self._on_device = tensor(self._x_ml, device).double(), dual_mt, mean_t
+        x_ml, dual_mt, mean_t = self._on_device
+        # In single precision a distance near 0 is lost.
+        x_turned = turned(x_bl, self._root_ll, device).double()
+        likeness_bm = self._likeness(x_turned, x_ml).float()
         torch.from_numpy(y_bt).copy_(torch.addmm(mean_t, likeness_bm, dual_mt))
 
 

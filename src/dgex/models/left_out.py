@@ -94,7 +94,8 @@ def _agreement(inverse_ll: np.ndarray, products_ll: np.ndarray) -> np.ndarray:
     shortcut of leave-one-out for one column in place of one row).
     """
     scale_l = np.diag(inverse_ll)
-    variance_l = np.diag(products_ll)
+    # Of a gene that is constant, rounding may leave less than nothing.
+    variance_l = np.maximum(np.diag(products_ll), 0.0)
     turned_ll = products_ll @ inverse_ll
     with_l = np.diag(turned_ll) / scale_l
     squared_l = np.einsum("ij,ij->j", inverse_ll, turned_ll) / scale_l**2

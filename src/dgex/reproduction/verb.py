@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from dgex.config import ReproduceConfig, with_options
+from dgex.config import ReproduceConfig
 from dgex.data.dataset import Dataset
 from dgex.errors import DataError, UsageError, name_list
 from dgex.files import disk_errors, free_bytes, read_toml, refuse_existing, whole_file
+from dgex.options import with_options
 from dgex.provenance import write_run
 from dgex.reproduction.grid import Point, chosen_points, points_of
 from dgex.reproduction.points import models_folder, run_point, scored_sets
