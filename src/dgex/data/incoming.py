@@ -184,14 +184,16 @@ class Incoming:
             log.warning(
                 "The landmarks' means are %.1f training standard deviations from the training "
                 "means (median): profiles of another platform are better standardised by their own "
-                "moments (--standardize own), over a whole plate.",
+                "moments (--standardize own), over a whole plate, and inferred by a Model for new "
+                "cohorts (dgex train --for new-cohorts).",
                 typical,
             )
         elif self._ties is not None and typical > UNLIKE_TRAINING and self.n >= ENOUGH_TO_TELL:
             log.warning(
                 "The genes' means are %.1f training standard deviations from the training means "
                 "(median), more than tissues of one platform are: profiles of another platform or "
-                "study are better standardised by their own moments (--standardize own).",
+                "study are better standardised by their own moments (--standardize own) and "
+                "inferred by a Model for new cohorts (dgex train --for new-cohorts).",
                 typical,
             )
 
