@@ -390,6 +390,10 @@ def test_an_interrupted_auto_goes_on_with_the_nets_it_has(
         train(dataset, tmp_path / "out", **options)
     with pytest.raises(UsageError, match="within --budget begins anew"):
         train(dataset, tmp_path / "out", **options, resume=True, budget="60s")
+    with monkeypatch.context() as patch:
+        patch.setattr(Auto, "_try_ridge", None)  # refused before anything is learned
+        with pytest.raises(UsageError, match="holds another training: seed is 0 there, 1 here"):
+            train(dataset, tmp_path / "out", **options, resume=True, seed=1)
     resumed = train(dataset, tmp_path / "out", **options, resume=True)
     for name, array in straight.model.arrays().items():
         np.testing.assert_array_equal(resumed.model.arrays()[name], array)

@@ -126,6 +126,7 @@ class Auto:
 
     def choose(self) -> Model:
         """Try what fits into the budget; the best on validation, learned from train alone."""
+        self._check_kept_net()
         candidates = Ensemble()
         self._try_ridge(candidates)
         self._try_kernel(candidates)
@@ -161,6 +162,18 @@ class Auto:
         log.warning("%s: %s", name, why)
         row = next(row for row in self._rows if row["model"] == name)
         row["note"] = f"{row['note']}, {why}" if row["note"] else why
+
+    def _check_kept_net(self) -> None:
+        """Refuse a net of another training at once, and not after ridge and kernel."""
+        first = None if self._folder is None else self._folder / "0"
+        if self._config.resume and first is not None and (first / CHECKPOINT_FILE).is_file():
+            from dgex.models.train import check_resumable
+
+            check_resumable(self._dataset, self._net_of_train(), first)
+
+    def _net_of_train(self) -> TrainConfig:
+        config = dataclasses.replace(self._config, model="resnet", train_on="train")
+        return net_options(config, self._dataset["train"].n)
 
     def _left(self) -> float:
         return self._deadline - time.monotonic()
@@ -225,8 +238,7 @@ class Auto:
             candidates.add("kernel", kernel)
 
     def _try_nets(self, candidates: Ensemble) -> None:
-        config = dataclasses.replace(self._config, model="resnet", train_on="train")
-        config = net_options(config, self._dataset["train"].n)
+        config = self._net_of_train()
         if math.isfinite(self._left()):
             epochs = self._possible_epochs(config)
             if epochs == 0:

@@ -401,6 +401,19 @@ def _rng(config: NetConfig, epoch: int) -> np.random.Generator:
     return np.random.default_rng((config.seed, epoch))
 
 
+def check_resumable(dataset: Dataset, config: TrainConfig, folder: Path) -> None:
+    """Refuse to go on from a checkpoint of another training.
+
+    Raises
+    ------
+    UsageError
+        The Dataset or an option is another, or there is no checkpoint in `folder`.
+    """
+    resolved = net_options(config, dataset["train"].n)
+    precision = choose_precision(resolved.precision, choose_device(resolved.device))
+    Checkpoint.load(folder, _identity(dataset, resolved, precision))
+
+
 def _identity(dataset: Dataset, config: NetConfig, precision: str) -> dict[str, object]:
     options = dataclasses.asdict(config) | {"precision": precision}
     identity = {
