@@ -56,7 +56,7 @@ def with_options(config: Config, options: dict[str, Any]) -> Config:
         if choices and value not in choices:
             shown = ", ".join(str(choice) for choice in choices if choice is not None)
             what = name.strip("_").replace("_", " ")
-            raise UsageError(f"{_flag(name)} {value}: no such {what}. Choose one of {shown}.")
+            raise UsageError(f"{flag(name)} {value}: no such {what}. Choose one of {shown}.")
     return replaced
 
 
@@ -89,11 +89,18 @@ def _of_type(name: str, value: Any, hint: Any) -> Any:
     )
     if not fits:
         wanted = " or ".join(words for _, words in known)
-        raise UsageError(f"{_flag(name)} {value!r}: give {wanted}.")
+        raise UsageError(f"{flag(name)} {value!r}: give {wanted}.")
     return Path(value) if Path in parts and str not in parts else value
 
 
-def _flag(name: str) -> str:
+def flag(name: str) -> str:
+    """The option of the command line that a field is.
+
+    Examples
+    --------
+    >>> flag("for_"), flag("hidden_units")
+    ('--for', '--hidden-units')
+    """
     return f"--{name.strip('_').replace('_', '-')}"
 
 

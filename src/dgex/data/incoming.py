@@ -33,12 +33,12 @@ at 0.74 to 1.33 (0.93 to 1.37 from arrays, of which single studies are at 0.4 to
 ENOUGH_TO_TELL = 20
 """Profiles from which that is said."""
 
+LANDMARKS_UNLIKE_TRAINING = 1.5
+"""Like `UNLIKE_TRAINING`, for landmarks alone, which nothing brings to the reference, and any
+number of profiles: a normal distribution is at 0.67, sets of other platforms at 2.7 to 6.7."""
+
 CONSTANT = 1e-6
 """Standard deviation (log2) below which a landmark does not vary."""
-
-LANDMARKS_UNLIKE_TRAINING = 1.5
-"""The same for landmarks alone, which nothing brings to the reference: single profiles of the
-training platform are at about 0.7, three sets of other platforms at 2.7 to 6.7."""
 
 
 class Incoming:

@@ -24,7 +24,7 @@ from dgex.models.checkpoint import CHECKPOINT_FILE, Best
 from dgex.models.dgex_files import check_dgex_files, dgex_files
 from dgex.models.kinds import KINDS
 from dgex.models.net_model import Net, net_settings
-from dgex.options import with_options
+from dgex.options import flag, with_options
 
 log = logging.getLogger("dgex")
 
@@ -291,11 +291,19 @@ def check_options(config: TrainConfig) -> None:
     dgex.errors.UsageError: --penalties: of no use to the model ols. Leave it out.
     """
     names = [field.name for field in dataclasses.fields(config)]
+
+    def within(name: str, least: float, most: float) -> None:
+        values = getattr(config, name)
+        beyond = [value for value in values if not least <= value <= most]
+        if beyond or not values:
+            bounds = f"they must be {least:g} to {most:g}"
+            raise UsageError(f"{flag(name)}: {name_list(beyond) or 'none'}; {bounds}.")
+
     useful = _OPTIONS[config.model] | _ALL_KINDS
     given = [name for name in names if getattr(config, name) != getattr(TrainConfig, name)]
     idle = [name for name in given if name not in useful]
     if idle:
-        flags = name_list(_flag(name) for name in idle)
+        flags = name_list(flag(name) for name in idle)
         raise UsageError(f"{flags}: of no use to the model {config.model}. Leave it out.")
 
     def number(name: str, least: float, below: float = math.inf, *, above: bool = False) -> None:
@@ -305,7 +313,7 @@ def check_options(config: TrainConfig) -> None:
         if not (least <= value < below) or (above and value == least):
             bound = f"above {least:g}" if above else f"at least {least:g}"
             bound += "" if below == math.inf else f" and below {below:,}"
-            raise UsageError(f"{_flag(name)} is {value}; it must be {bound}.")
+            raise UsageError(f"{flag(name)} is {value}; it must be {bound}.")
 
     if config.hidden_layers not in (None, 1, 2, 3):
         raise UsageError(f"--hidden-layers is {config.hidden_layers}; it must be 1, 2 or 3.")
@@ -321,24 +329,13 @@ def check_options(config: TrainConfig) -> None:
     if config.rate_decay > 1:
         raise UsageError(f"--rate-decay is {config.rate_decay}; it must be at most 1.")
     if config.penalties is not None:
-        least, most = PENALTY_BOUNDS
-        wrong = [penalty for penalty in config.penalties if not least <= penalty <= most]
-        if wrong or not config.penalties:
-            bounds = f"they must be {least:g} to {most:g}"
-            raise UsageError(f"--penalties: {name_list(wrong) or 'none'}; {bounds}.")
+        within("penalties", *PENALTY_BOUNDS)
     seconds_of(config.budget)
     few = [number for number in config.neighbours if number < 1]
     if few or not config.neighbours:
         raise UsageError(f"--neighbours: {name_list(few) or 'none'}; they must be at least 1.")
-    least, most = BANDWIDTH_BOUNDS
-    beyond = [width for width in config.bandwidths if not least <= width <= most]
-    if beyond or not config.bandwidths:
-        bounds = f"they must be {least:g} to {most:g}"
-        raise UsageError(f"--bandwidths: {name_list(beyond) or 'none'}; {bounds}.")
-    beyond = [power for power in config.metric_powers if not 0 <= power <= MOST_METRIC_POWER]
-    if beyond or not config.metric_powers:
-        bounds = f"they must be 0 to {MOST_METRIC_POWER:g}"
-        raise UsageError(f"--metric-powers: {name_list(beyond) or 'none'}; {bounds}.")
+    within("bandwidths", *BANDWIDTH_BOUNDS)
+    within("metric_powers", 0, MOST_METRIC_POWER)
     unknown = [kernel for kernel in config.kernels if kernel not in KERNEL_NAMES]
     if unknown or not config.kernels:
         known = name_list(KERNEL_NAMES)
@@ -369,7 +366,3 @@ def _check_dataset(config: TrainConfig, dataset: Dataset) -> None:
             f"--select-on {config.select_on}: none of the targets is measured there, so nothing "
             "can be selected on it. Leave it out."
         )
-
-
-def _flag(name: str) -> str:
-    return "--" + name.strip("_").replace("_", "-")
