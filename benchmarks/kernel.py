@@ -2,8 +2,9 @@
 
 20,000 simulated training profiles, 943 landmarks, 9,520 targets (see linear.py); `--scale`
 multiplies profiles and targets by its root each. dgex chooses among 12 kernels and bandwidths,
-takes one of 7 penalties for every target, and solves. scikit-learn's KernelRidge solves once, for
-one kernel and one penalty and a quarter of the profiles.
+takes one of 7 penalties for every target, and solves, in double precision. scikit-learn's
+KernelRidge solves once, for one kernel and one penalty and a quarter of the profiles, in their
+single precision.
 
     python benchmarks/kernel.py [--scale 0.05] [--folder /tmp] [--out benchmarks/results]
 """
@@ -49,10 +50,11 @@ def measure(dataset: Simulated) -> Rows:
     penalty = float(np.median(again.penalty_t))
     again.penalty_t[:] = penalty
     seconds = seconds_of(lambda: again.refit(dataset))  # type: ignore[arg-type]
-    add("dgex kernel: solve once", n, seconds)
+    add("dgex kernel: solve once, float64", n, seconds)
     theirs = KernelRidge(alpha=penalty, kernel="rbf", gamma=1 / again.scale)
     x_nl, y_nt = np.array(part.x_nl), np.array(part.y_nt)
-    add("scikit-learn KernelRidge: solve once", n, seconds_of(lambda: theirs.fit(x_nl, y_nt)))
+    what = "scikit-learn KernelRidge: solve once, float32"
+    add(what, n, seconds_of(lambda: theirs.fit(x_nl, y_nt)))
     return rows
 
 
