@@ -9,7 +9,7 @@ import pytest
 
 from dgex import demo
 from dgex.errors import UsageError
-from dgex.evaluation.evaluate import Evaluation
+from dgex.evaluation.tables import Evaluation
 
 
 def test_the_demo_runs_twice_and_is_honest_about_its_split(tmp_path, monkeypatch):

@@ -120,7 +120,7 @@ def _describe_model(path: Path) -> Lines:
 
 def _describe_evaluation(path: Path) -> Lines:
     from dgex.data.split import SPLITS
-    from dgex.evaluation.evaluate import SUMMARY_FILE, Evaluation
+    from dgex.evaluation.tables import SUMMARY_FILE, Evaluation
 
     evaluation = Evaluation.load(path)
     info = evaluation.info

@@ -1,7 +1,6 @@
 """Tables of scores against scipy, scikit-learn and plain loops."""
 
-import gzip
-from dataclasses import FrozenInstanceError, dataclass, field
+from dataclasses import dataclass, field
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,7 +11,7 @@ from sklearn.metrics import mean_absolute_error, mean_squared_error
 
 import dgex.progress
 from dgex.errors import DataError, UsageError
-from dgex.evaluation.evaluate import Evaluation, evaluate_models, same_gene_t
+from dgex.evaluation.evaluate import evaluate_models, same_gene_t
 
 L, T = 5, 8
 
@@ -222,63 +221,6 @@ def test_progress_is_reported(dataset):
     finally:
         dgex.progress.set_reporter(None)
     assert seen == [("scoring test", done, 3) for done in range(4)]
-
-
-def test_save_and_load_is_the_identity(dataset, tmp_path):
-    evaluation = evaluate_models(dataset, {"ümlaut, tab\t": MODELS["net"], "NA": Linear("x", 2.0)})
-    evaluation.save(tmp_path / "new" / "folder")
-    loaded = Evaluation.load(tmp_path / "new" / "folder")
-    pd.testing.assert_frame_equal(loaded.summary, evaluation.summary, check_exact=True)
-    pd.testing.assert_frame_equal(loaded.genes, evaluation.genes, check_exact=True)
-    assert loaded.info == evaluation.info
-    assert sorted(path.name for path in (tmp_path / "new" / "folder").iterdir()) == [
-        "evaluation.json",
-        "genes.tsv.gz",
-        "summary.tsv",
-    ]
-
-
-def test_saving_twice_gives_the_same_bytes(dataset, tmp_path):
-    evaluation = evaluate_models(dataset, MODELS)
-    for folder in ("a", "b"):
-        evaluation.save(tmp_path / folder)
-    for name in ("summary.tsv", "genes.tsv.gz", "evaluation.json"):
-        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
-
-
-def test_an_evaluation_is_frozen(dataset):
-    evaluation = evaluate_models(dataset, MODELS, ["test"])
-    with pytest.raises(FrozenInstanceError):
-        evaluation.info = {}
-
-
-def cut(path):
-    path.write_bytes(path.read_bytes()[:-20])
-
-
-def unzip(path):
-    path.write_bytes(gzip.decompress(path.read_bytes()))
-
-
-@pytest.mark.parametrize(
-    ("name", "damage"),
-    [
-        ("genes.tsv.gz", cut),
-        ("genes.tsv.gz", unzip),
-        ("summary.tsv", lambda path: path.write_text("")),
-        ("summary.tsv", lambda path: path.write_text("model\tset\nnet\ttest\n")),
-        ("summary.tsv", lambda path: path.write_text(path.read_text().replace("23", "many"))),
-        ("evaluation.json", cut),
-        ("evaluation.json", lambda path: path.unlink()),
-    ],
-)
-def test_a_damaged_folder_is_refused(dataset, tmp_path, name, damage):
-    evaluate_models(dataset, MODELS).save(tmp_path)
-    damage(tmp_path / name)
-    with pytest.raises(DataError) as raised:
-        Evaluation.load(tmp_path)
-    assert name in str(raised.value)
-    assert "\n" not in str(raised.value)
 
 
 def nan_in_last(n):

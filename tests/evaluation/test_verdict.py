@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from dgex.evaluation.evaluate import Evaluation
+from dgex.evaluation.tables import Evaluation
 from dgex.evaluation.verdict import compared_models, verdict
 
 

@@ -9,7 +9,8 @@ from safetensors.numpy import load_file
 
 from dgex.config import ReproduceConfig
 from dgex.errors import DataError, DivergedError, UsageError
-from dgex.evaluation.evaluate import Evaluation, evaluate_models
+from dgex.evaluation.evaluate import evaluate_models
+from dgex.evaluation.tables import Evaluation
 from dgex.models.bundle import Bundle
 from dgex.reproduction import points as module
 from dgex.reproduction.grid import Point

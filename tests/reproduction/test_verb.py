@@ -10,7 +10,7 @@ import pytest
 from dgex.cli import run
 from dgex.data.dataset import Dataset
 from dgex.errors import DataError, UsageError
-from dgex.evaluation.evaluate import Evaluation
+from dgex.evaluation.tables import Evaluation
 from dgex.models.bundle import Bundle
 from dgex.models.fit import train
 from dgex.reproduction import points, verb

@@ -6,12 +6,8 @@ turns the one into a guess of the other.
 
 from __future__ import annotations
 
-import json
 import math
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -23,7 +19,7 @@ from dgex.data.moments import moments_of, standardisations
 from dgex.data.split import SPLITS
 from dgex.errors import DataError, UsageError, name_list
 from dgex.evaluation.metrics import GeneErrors, GeneScores, improvement, summary, win_rate
-from dgex.files import whole_file, write_json
+from dgex.evaluation.tables import SUMMARY_COLUMNS, Evaluation
 from dgex.progress import track
 
 if TYPE_CHECKING:
@@ -31,38 +27,6 @@ if TYPE_CHECKING:
 
 BoolArray = NDArray[np.bool_]
 FloatBlock = NDArray[np.floating]
-
-SUMMARY_FILE, GENES_FILE, INFO_FILE = "summary.tsv", "genes.tsv.gz", "evaluation.json"
-
-_SUMMARY_TYPES: dict[str, type] = {
-    "model": str,
-    "kind": str,
-    "set": str,
-    "moments": str,
-    "protocol": str,
-    "n_profiles": int,
-    "n_targets": int,
-    "n_targets_absent": int,
-    "mae": float,
-    "mae_sd": float,
-    "rmse": float,
-    "median_r": float,
-    "improvement_over_ols_percent": float,
-    "genes_won_over_ols_percent": float,
-    "n_same_gene": int,
-    "mae_other_genes": float,
-}
-_GENES_TYPES: dict[str, type] = {
-    "model": str,
-    "set": str,
-    "moments": str,
-    "gene": str,
-    "symbol": str,
-    "same_gene": bool,
-    "mae": float,
-    "rmse": float,
-    "r": float,
-}
 
 
 class Predictor(Protocol):
@@ -93,101 +57,6 @@ class ScoredSet(Protocol):
 
     def blocks(self, rows: int = 1024) -> Iterator[tuple[int, FloatBlock, FloatBlock]]:
         """First row, landmarks and targets of row blocks."""
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """Scores of models on sets.
-
-    Attributes
-    ----------
-    summary
-        A row per set, `moments` and model: by whose moments the set is standardised, its own or
-        those of training. Errors under the two are in different units. `mae`, `mae_sd`, `rmse`
-        and `mae_other_genes` in standardised units, as `dgex.evaluation.metrics.Summary` defines
-        them; `n_targets` targets were scored, `n_targets_absent` were not measured in the set; the
-        two `…_over_ols_percent` columns are NaN where no model of kind "ols" was given;
-        `n_same_gene` of the scored targets are the same gene as a landmark and `mae_other_genes` is
-        the MAE over the rest.
-    genes
-        A row per set, moments, model and scored target: `mae`, `rmse` (standardised units) and
-        Pearson `r`; `same_gene` says that the target is the same gene as a landmark.
-    info
-        What was evaluated: `dataset`, `protocol`, `fingerprint`, `n_landmarks`, `n_targets`,
-        `n_same_gene`, `reference` (the OLS model compared with, or None), `models` (name to
-        kind), `new_cohorts` (those of them that are scored on external sets alone), `ranked` (the
-        models of the same targets as the reference, or as the first one) and `sets` (name to
-        counts of profiles, scored and absent targets and landmarks, and the `moments` that come
-        first, by which the set was prepared).
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> summary = pd.DataFrame(columns=list(_SUMMARY_TYPES))
-    >>> genes = pd.DataFrame(columns=list(_GENES_TYPES))
-    >>> folder = Path(tempfile.mkdtemp())
-    >>> Evaluation(summary, genes, {"dataset": "geo"}).save(folder)
-    >>> Evaluation.load(folder).info
-    {'dataset': 'geo'}
-    """
-
-    summary: pd.DataFrame
-    genes: pd.DataFrame
-    info: dict[str, Any]
-
-    def as_prepared(self) -> Evaluation:
-        """The scores of every set by the moments it was prepared with, and no others."""
-        first = {name: one.get("moments") for name, one in self.info["sets"].items()}
-
-        def kept(table: pd.DataFrame) -> pd.DataFrame:
-            if "moments" not in table.columns:
-                return table
-            of_set = table["set"].map(first)
-            return table[of_set.isna() | (table["moments"] == of_set)].reset_index(drop=True)
-
-        return Evaluation(kept(self.summary), kept(self.genes), self.info)
-
-    def save(self, directory: Path) -> None:
-        """Write summary.tsv, genes.tsv.gz and evaluation.json into `directory`, made if needed.
-
-        Raises
-        ------
-        DataError
-            The disk is full, or the folder may not be written.
-        """
-        directory = Path(directory)
-        with whole_file(directory / SUMMARY_FILE) as partial:
-            self.summary.to_csv(partial, sep="\t", index=False)
-        with whole_file(directory / GENES_FILE) as partial:
-            # A fixed time in the gzip header: the same scores give the same bytes.
-            self.genes.to_csv(
-                partial, sep="\t", index=False, compression={"method": "gzip", "mtime": 0}
-            )
-        write_json(directory / INFO_FILE, self.info)
-
-    @classmethod
-    def load(cls, directory: Path) -> Evaluation:
-        """Read what `save` wrote; every number comes back as it was.
-
-        Raises
-        ------
-        DataError
-            A file is missing, cut off, or not one that `save` writes.
-        """
-        directory = Path(directory)
-        files = [directory / name for name in (SUMMARY_FILE, GENES_FILE, INFO_FILE)]
-        missing = [file.name for file in files if not file.is_file()]
-        if missing:
-            raise DataError(
-                f"{directory} does not hold an evaluation: no {name_list(missing)}. "
-                "Make it with `dgex evaluate`."
-            )
-        try:
-            info = json.loads(files[2].read_text("utf-8"))
-        except ValueError as error:
-            raise DataError(f"{files[2]} is not valid JSON: {error}. Evaluate again.") from error
-        summary_table = _read_table(files[0], _SUMMARY_TYPES)
-        return cls(summary=summary_table, genes=_read_table(files[1], _GENES_TYPES), info=info)
 
 
 def same_gene_t(dataset: Dataset) -> BoolArray:
@@ -298,8 +167,8 @@ def evaluate_models(
                 f"Set {set_name} of {dataset.name} holds {what}, so nothing can be scored. "
                 "Leave it out with --sets."
             )
-        scored = {name: inferred[name][present_t[inferred[name]]] for name in able}
-        unscored = [name for name, index in scored.items() if len(index) == 0]
+        measured = {name: inferred[name][present_t[inferred[name]]] for name in able}
+        unscored = [name for name, index in measured.items() if len(index) == 0]
         if unscored:
             raise DataError(
                 f"Set {set_name} of {dataset.name} holds none of the targets of "
@@ -319,43 +188,20 @@ def evaluate_models(
             },
         )
         for name, model in able.items():
-            found = scores[name]
-            other_t = ~same_t[scored[name]]
-            genes = dataset.targets.iloc[scored[name]]
+            index = measured[name]
+            labels = {"model": name, "set": set_name, "moments": moments}
             mae_ols_t = None
-            if reference is not None and np.isin(scored[name], scored[reference]).all():
-                there = np.searchsorted(scored[reference], scored[name])
+            if reference is not None and np.isin(index, measured[reference]).all():
+                there = np.searchsorted(measured[reference], index)
                 mae_ols_t = scores[reference].mae_t[there]
             summary_rows.append(
-                {
-                    "model": name,
-                    "kind": model.kind,
-                    "set": set_name,
-                    "moments": moments,
-                    "protocol": dataset.protocol,
-                    **_counts(one.n, present_t[inferred[name]]),
-                    **_summary_row(found, mae_ols_t),
-                    "n_same_gene": int((~other_t).sum()),
-                    "mae_other_genes": float(found.mae_t[other_t].mean())
-                    if other_t.any()
-                    else math.nan,
-                }
+                labels
+                | {"kind": model.kind, "protocol": dataset.protocol}
+                | _counts(one.n, present_t[inferred[name]])
+                | _summary_row(scores[name], same_t[index], mae_ols_t)
             )
-            gene_tables.append(
-                pd.DataFrame(
-                    {
-                        "model": name,
-                        "set": set_name,
-                        "moments": moments,
-                        "gene": genes.index.astype(str),
-                        "symbol": genes["symbol"].astype(str).to_numpy(),
-                        "same_gene": ~other_t,
-                        "mae": found.mae_t,
-                        "rmse": found.rmse_t,
-                        "r": found.r_t,
-                    }
-                )
-            )
+            genes = dataset.targets.iloc[index]
+            gene_tables.append(_gene_table(labels, genes, same_t[index], scores[name]))
     unscored = [name for name in models if all(row["model"] != name for row in summary_rows)]
     if unscored:
         raise UsageError(
@@ -363,7 +209,7 @@ def evaluate_models(
             "own moments, and there is none. Leave them out, or name such a set."
         )
     return Evaluation(
-        summary=pd.DataFrame(summary_rows, columns=list(_SUMMARY_TYPES)),
+        summary=pd.DataFrame(summary_rows, columns=list(SUMMARY_COLUMNS)),
         genes=pd.concat(gene_tables, ignore_index=True),
         info={
             "dataset": dataset.name,
@@ -474,7 +320,9 @@ def _score_set(
     return {name: gathered.scores() for name, gathered in errors.items()}
 
 
-def _summary_row(scores: GeneScores, mae_ols_t: NDArray[np.float64] | None) -> dict[str, float]:
+def _summary_row(
+    scores: GeneScores, same_t: BoolArray, mae_ols_t: NDArray[np.float64] | None
+) -> dict[str, float]:
     overall = summary(scores)
     better, won = math.nan, math.nan
     if mae_ols_t is not None:
@@ -487,30 +335,22 @@ def _summary_row(scores: GeneScores, mae_ols_t: NDArray[np.float64] | None) -> d
         "median_r": overall.median_r,
         "improvement_over_ols_percent": better,
         "genes_won_over_ols_percent": won,
+        "n_same_gene": int(same_t.sum()),
+        "mae_other_genes": math.nan if same_t.all() else float(scores.mae_t[~same_t].mean()),
     }
 
 
-def _read_table(path: Path, types: Mapping[str, type]) -> pd.DataFrame:
-    """Read a table with exactly these columns; only numbers may be missing (a gene may be NA)."""
-    numbers = {column: [""] for column, kind in types.items() if kind is float}
-    try:
-        table = pd.read_csv(
-            path,
-            sep="\t",
-            compression="gzip" if path.suffix == ".gz" else None,
-            dtype=dict(types),
-            keep_default_na=False,
-            na_values=numbers,
-            float_precision="round_trip",
-        )
-    except (ValueError, EOFError, OSError, zlib.error) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise DataError(
-            f"{path} cannot be read as a table of scores: {reason}. Evaluate again."
-        ) from error
-    if list(table.columns) != list(types):
-        raise DataError(
-            f"{path} is not a table of scores: its columns are {name_list(table.columns)}. "
-            "Evaluate again."
-        )
-    return table
+def _gene_table(
+    labels: Mapping[str, str], genes: pd.DataFrame, same_t: BoolArray, scores: GeneScores
+) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            **labels,
+            "gene": genes.index.astype(str),
+            "symbol": genes["symbol"].astype(str).to_numpy(),
+            "same_gene": same_t,
+            "mae": scores.mae_t,
+            "rmse": scores.rmse_t,
+            "r": scores.r_t,
+        }
+    )

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from dgex.errors import UsageError, name_list
-from dgex.evaluation.evaluate import Evaluation
 from dgex.evaluation.figures import (
     FRAME_COLOUR,
     INK,
@@ -22,6 +21,7 @@ from dgex.evaluation.figures import (
     shortened,
     style_line,
 )
+from dgex.evaluation.tables import Evaluation
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -12,8 +12,8 @@ import pandas as pd
 
 from dgex.data.split import SPLITS
 from dgex.errors import UsageError
-from dgex.evaluation.evaluate import Evaluation
 from dgex.evaluation.grids import density_figure, r_figure, scatter_figure, training_figure
+from dgex.evaluation.tables import Evaluation
 from dgex.evaluation.verdict import best_first, compared_models, sets_main_first, verdict
 from dgex.page import figure_block, run_lines, save_figure, write_page
 

@@ -16,8 +16,9 @@ from dgex.data.dataset import Dataset
 from dgex.data.record import is_simulated, taught_by_simulated
 from dgex.data.split import SPLITS
 from dgex.errors import UsageError, name_list
-from dgex.evaluation.evaluate import Evaluation, evaluate_models
+from dgex.evaluation.evaluate import evaluate_models
 from dgex.evaluation.report import save_figures, write_report
+from dgex.evaluation.tables import Evaluation
 from dgex.files import refuse_existing, whole_directory
 from dgex.models.bundle import Bundle
 from dgex.options import with_options

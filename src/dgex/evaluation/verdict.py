@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from dgex.errors import name_list
-from dgex.evaluation.evaluate import Evaluation
+from dgex.evaluation.tables import Evaluation
 
 
 def verdict(evaluation: Evaluation, set_name: str) -> str:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import pandas as pd
 
 from dgex.config import ModelKind
-from dgex.evaluation.evaluate import Evaluation
 from dgex.evaluation.grids import density_figure, scatter_figure, training_figure
+from dgex.evaluation.tables import Evaluation
 from dgex.models.bundle import LOG_FILE
 from dgex.reproduction.effects import effect_figure
 from dgex.reproduction.grid import BASELINES, Point

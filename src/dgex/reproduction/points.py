@@ -10,7 +10,8 @@ from pathlib import Path
 from dgex.config import ReproduceConfig
 from dgex.data.dataset import Dataset
 from dgex.errors import DataError, DgexError, DivergedError
-from dgex.evaluation.evaluate import INFO_FILE, evaluate_models
+from dgex.evaluation.evaluate import evaluate_models
+from dgex.evaluation.tables import INFO_FILE
 from dgex.files import disk_errors, partial_path, write_json
 from dgex.models.bundle import Bundle
 from dgex.models.checkpoint import CHECKPOINT_FILE

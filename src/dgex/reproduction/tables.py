@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 
 from dgex.errors import DataError
-from dgex.evaluation.evaluate import Evaluation
 from dgex.evaluation.metrics import improvement, win_rate
+from dgex.evaluation.tables import Evaluation
 from dgex.reproduction.grid import Point
 from dgex.reproduction.paper import MICROARRAYS, RNASEQ, paper_number
 from dgex.reproduction.points import failure_of, scores_folder
@@ -43,7 +43,7 @@ class Results:
         Why points failed, by name.
     scores
         A row per point, choice of weights and set: ``point``, ``weights``, ``set`` and the
-        scores of `dgex.evaluation.evaluate.Evaluation`.
+        scores of `dgex.evaluation.tables.Evaluation`.
     select_on
         External set on which nets were chosen for the other external sets, or None.
     """
