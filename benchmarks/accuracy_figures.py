@@ -183,7 +183,7 @@ def markdown(table: pd.DataFrame) -> str:
             one: pd.Series = main.loc[model] if model in main.index else pd.Series(dtype=float)
             cells += [
                 _shown(one, "gain_over_dgex_percent", "{:.1f} %"),
-                _shown(one, "genes_better_than_dgex_percent", "{:.0f} %"),
+                _shown(one, "genes_better_than_dgex_percent", "{:.1f} %"),
             ]
             # Not of `main`, where models for new cohorts have no row.
             first = rows[rows["model"] == model].iloc[0]
