@@ -245,7 +245,7 @@ class TrainConfig:
         Device to train on; auto takes a GPU where there is one.
     precision
         Precision of the matrix products of a net; weights, momentum and sums are float32 anyway.
-        auto takes bf16 where the device has instructions for it.
+        auto takes bf16 where that is faster on the device.
     seed
         Seed of the initial weights, the order of profiles and the dropout.
     resume
@@ -432,7 +432,7 @@ class PredictConfig:
     precision
         Precision of a net's matrix products: bf16 needs half the memory and a fraction of the
         time on processors and GPUs made for it, and changes z-scores by about 0.01; auto takes it
-        there. A Bundle given loaded keeps its own where this is float32.
+        where it is faster. A Bundle given loaded keeps its own where this is float32.
     id_column
         Column of the gene table to match genes by; found by the program where not given.
     orientation

@@ -10,6 +10,7 @@ from dgex.models import device as module
 from dgex.models.device import (
     Profiles,
     all_profiles,
+    bf16_pays,
     check_memory,
     choose_device,
     choose_precision,
@@ -39,18 +40,35 @@ def test_a_gpu_is_taken_first(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("name", "native", "expected"),
+    ("name", "native", "ratio", "expected"),
     [
-        ("auto", True, "bf16"),
-        ("auto", False, "float32"),
-        ("bf16", True, "bf16"),
-        ("float32", True, "float32"),
-        ("float32", False, "float32"),
+        ("auto", True, 0.5, "bf16"),
+        ("auto", True, 1.9, "float32"),
+        ("auto", False, 0.5, "float32"),
+        ("bf16", True, 1.9, "bf16"),
+        ("float32", True, 0.5, "float32"),
+        ("float32", False, 0.5, "float32"),
     ],
 )
-def test_precisions(monkeypatch, name, native, expected):
+def test_precisions(monkeypatch, name, native, ratio, expected):
     monkeypatch.setattr(module, "has_bf16", lambda device: native)
+    monkeypatch.setattr(module, "_seconds_ratio", lambda: ratio)
     assert choose_precision(name, CPU) == expected
+
+
+def test_bf16_is_timed_on_processors_only(monkeypatch):
+    monkeypatch.setattr(module, "has_bf16", lambda device: True)
+    monkeypatch.setattr(module, "_seconds_ratio", lambda: pytest.fail("timed"))
+    assert bf16_pays(torch.device("cuda"))
+
+
+def test_timing_leaves_random_numbers_alone():
+    torch.manual_seed(0)
+    expected = torch.rand(3)
+    torch.manual_seed(0)
+    module._seconds_ratio.cache_clear()
+    assert 0 < module._seconds_ratio() < float("inf")
+    assert torch.equal(torch.rand(3), expected)
 
 
 def test_bf16_is_refused_where_it_would_be_emulated(monkeypatch):

@@ -158,6 +158,7 @@ def test_a_net_too_large_for_memory_leaves_nothing(dataset, tmp_path):
 
 @pytest.mark.parametrize("native", [True, False])
 def test_the_precision_is_in_the_settings_and_on_the_card(dataset, tmp_path, monkeypatch, native):
+    monkeypatch.setattr("dgex.models.device._seconds_ratio", lambda: 0.5)
     monkeypatch.setattr("dgex.models.device.has_bf16", lambda device: native)
     bundle = train(dataset, tmp_path / "model", **NET)
     precision = "bf16" if native else "float32"

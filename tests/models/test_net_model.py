@@ -118,6 +118,7 @@ def test_in_bf16_weights_are_rounded_and_the_rest_is_as_torch_does_it(layers):
 
 @pytest.mark.parametrize(("native", "taken"), [(True, "bf16"), (False, "float32")])
 def test_auto_takes_what_the_device_is_made_for(monkeypatch, native, taken):
+    monkeypatch.setattr("dgex.models.device._seconds_ratio", lambda: 0.5)
     monkeypatch.setattr("dgex.models.device.has_bf16", lambda device: native)
     _, model = model_of(1)
     model.infer_in("auto")

@@ -389,6 +389,7 @@ def test_the_best_weights_in_bf16_are_float32_with_their_own_mae(dataset, any_bf
 
 
 def test_precision_is_auto_resolved_and_named(dataset, monkeypatch, caplog):
+    monkeypatch.setattr("dgex.models.device._seconds_ratio", lambda: 0.5)
     for native, expected in ((True, "bf16"), (False, "float32")):
         monkeypatch.setattr("dgex.models.device.has_bf16", lambda device, native=native: native)
         with caplog.at_level(logging.INFO, "dgex"):
@@ -397,7 +398,9 @@ def test_precision_is_auto_resolved_and_named(dataset, monkeypatch, caplog):
         assert f"training on cpu, products in {expected}" in caplog.messages
 
 
-def test_resuming_in_bf16_and_not_in_another_precision(dataset, tmp_path, stop_after, any_bf16):
+def test_resuming_in_bf16_and_not_in_another_precision(
+    dataset, tmp_path, monkeypatch, stop_after, any_bf16
+):
     straight = train_net(dataset, config_of(**INTERRUPTED, precision="bf16"))
     stop_after(3)
     with pytest.raises(KeyboardInterrupt):
@@ -405,7 +408,8 @@ def test_resuming_in_bf16_and_not_in_another_precision(dataset, tmp_path, stop_a
     dgex.progress.set_reporter(None)
     with pytest.raises(UsageError, match="precision is bf16 there, float32 here"):
         train_net(dataset, config_of(**INTERRUPTED, resume=True, precision="float32"), tmp_path)
-    # auto is bf16 here, so it is the same training.
+    # auto goes on in bf16, even on a machine on which it would begin in float32.
+    monkeypatch.setattr("dgex.models.device._seconds_ratio", lambda: 2.0)
     resumed = train_net(dataset, config_of(**INTERRUPTED, resume=True, precision="auto"), tmp_path)
     for key, array in straight.best["validation"].arrays.items():
         np.testing.assert_array_equal(resumed.best["validation"].arrays[key], array)

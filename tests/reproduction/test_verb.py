@@ -196,6 +196,7 @@ def test_a_linked_folder_is_emptied_and_kept(make, tmp_path):
 
 
 def test_all_machines_train_in_the_precision_of_the_first(make, tmp_path, monkeypatch):
+    monkeypatch.setattr("dgex.models.device._seconds_ratio", lambda: 0.5)
     dataset, out = make(), tmp_path / "out"
     monkeypatch.setattr("dgex.models.device.has_bf16", lambda device: True)
     reproduce(dataset, out, **ONE_NET, only=("dgex-1x4-dropout10",))

@@ -159,7 +159,7 @@ class Bundle:
             Name of the set on which the weights to take were the best.
         precision
             ``bf16`` rounds the weights of a net and infers in bfloat16, ``auto`` does where the
-            device has instructions for it. All other models infer in float32.
+            device is faster in it. All other models infer in float32.
 
         Raises
         ------

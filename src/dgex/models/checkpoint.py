@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -109,22 +110,12 @@ class Checkpoint:
         DataError
             The file is damaged.
         """
-        from safetensors import SafetensorError, safe_open
-
-        path = folder / CHECKPOINT_FILE
-        if not path.is_file():
-            raise UsageError(f"{folder} holds no training to go on with. Leave out --resume.")
-        try:
-            with safe_open(path, "numpy") as opened:
-                state = json.loads(opened.metadata()["state"])
-                groups: dict[str, dict[str, np.ndarray]] = {}
-                for key in opened.keys():  # noqa: SIM118 - not a mapping
-                    group, _, name = key.rpartition("/")
-                    groups.setdefault(group, {})[name] = opened.get_tensor(key)
-        except (SafetensorError, KeyError, TypeError, ValueError) as error:
-            raise DataError(
-                f"{path} is damaged ({error}). Train again with --overwrite."
-            ) from error
+        with _opened(folder) as file:
+            state = json.loads(file.metadata()["state"])
+            groups: dict[str, dict[str, np.ndarray]] = {}
+            for key in file.keys():  # noqa: SIM118 - not a mapping
+                group, _, name = key.rpartition("/")
+                groups.setdefault(group, {})[name] = file.get_tensor(key)
         found = state["identity"]
         differing = [
             f"{key} is {found.get(key)} there, {identity.get(key)} here"
@@ -150,6 +141,35 @@ class Checkpoint:
             },
             averages=groups.get("averages", {}),
         )
+
+
+def identity_in(folder: Path) -> dict[str, Any]:
+    """The identity of the training whose checkpoint is in a folder.
+
+    Raises
+    ------
+    UsageError
+        There is none.
+    DataError
+        The file is damaged.
+    """
+    with _opened(folder) as file:
+        return dict(json.loads(file.metadata()["state"])["identity"])
+
+
+@contextlib.contextmanager
+def _opened(folder: Path) -> Iterator[Any]:
+    """The checkpoint in a folder; what goes wrong with its content is a damaged file."""
+    from safetensors import SafetensorError, safe_open
+
+    path = folder / CHECKPOINT_FILE
+    if not path.is_file():
+        raise UsageError(f"{folder} holds no training to go on with. Leave out --resume.")
+    try:
+        with safe_open(path, "numpy") as file:
+            yield file
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{path} is damaged ({error}). Train again with --overwrite.") from error
 
 
 class CheckpointWriter:

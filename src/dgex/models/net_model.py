@@ -105,7 +105,7 @@ class Net(Model):
         return self._precision
 
     def infer_in(self, precision: str) -> None:
-        """Infer in ``float32``, in ``bf16``, or (``auto``) in bf16 where the device is made for it.
+        """Infer in ``float32``, in ``bf16``, or (``auto``) in bf16 where that is faster.
 
         For bf16 the weights are rounded for good: the model then takes half the memory, and
         `arrays` gives the rounded ones.

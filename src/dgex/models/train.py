@@ -27,14 +27,16 @@ from torch import Tensor
 
 from dgex.config import net_options
 from dgex.errors import DivergedError, UsageError
-from dgex.models.checkpoint import Best, Checkpoint, CheckpointWriter
+from dgex.models.checkpoint import Best, Checkpoint, CheckpointWriter, identity_in
 from dgex.models.descent import Descent
 from dgex.models.device import (
     DTYPES,
+    Precision,
     Profiles,
     all_profiles,
     check_memory,
     choose_precision,
+    has_bf16,
     is_out_of_memory,
     out_of_memory,
     sums_in_float32,
@@ -165,7 +167,7 @@ def train_net(
     """
     config = net_options(config, dataset["train"].n)
     device = choose_device(config.device)
-    precision = choose_precision(config.precision, device)
+    precision = _precision(config, device, folder)
     n_weights = count_weights(len(dataset.landmarks), len(dataset.targets), config)
     bytes_per_weight = RECIPES[config.model].bytes_per_weight
     check_memory(n_weights, bytes_per_weight, config, device)
@@ -410,8 +412,17 @@ def check_resumable(dataset: Dataset, config: TrainConfig, folder: Path) -> None
         The Dataset or an option is another, or there is no checkpoint in `folder`.
     """
     resolved = net_options(config, dataset["train"].n)
-    precision = choose_precision(resolved.precision, choose_device(resolved.device))
+    precision = _precision(resolved, choose_device(resolved.device), folder)
     Checkpoint.load(folder, _identity(dataset, resolved, precision))
+
+
+def _precision(config: NetConfig, device: torch.device, folder: Path | None) -> Precision:
+    """Precision of the products; auto goes on in that in which a training was begun."""
+    if config.precision == "auto" and config.resume and folder is not None:
+        begun: Precision = identity_in(folder)["precision"]
+        if begun == "float32" or has_bf16(device):
+            return begun
+    return choose_precision(config.precision, device)
 
 
 def _identity(dataset: Dataset, config: NetConfig, precision: str) -> dict[str, object]:
