@@ -8,6 +8,8 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import dgex
 from dgex.config import TrainConfig
@@ -16,9 +18,10 @@ from dgex.errors import DataError, UsageError
 from dgex.models.bundle import Bundle
 from dgex.models.calibrate import calibrate
 from dgex.models.cohort_ridge import BETWEEN, CohortRidge
-from dgex.models.cohorts import Cohorts, cohort_rows, find_column
+from dgex.models.cohorts import Cohorts, bounded_rows, cohort_rows, find_column
 from dgex.models.fit import check_options, train
-from dgex.models.left_out import LEAST_RELIABILITY, LeftOut, noise, products_within
+from dgex.models.left_out import LeftOut
+from dgex.models.likeness import adapt
 
 L, T = 7, 11
 SIZES = {"a": 20, "b": 30, "c": 17, "d": 6, "e": 3}
@@ -61,9 +64,10 @@ def own(x_ng):
     return (x_ng - x_ng.mean(axis=0)) / (x_ng.std(axis=0) + 1e-3)
 
 
-def scaled(x_ng, names, between, pooled_g, clip=None):
+def scaled(x_ng, names, between, pooled_g, clip=None, weights=None):
     """Profiles of cohorts of at least 5, within the cohort plus a multiple of its mean; then
     centred and scaled so that plain products are those by the weights of profiles."""
+    weights = weights or {name: (names == name).sum() ** -0.25 for name in np.unique(names)}
     out_ng = np.full(x_ng.shape, np.nan)
     weight_n = np.zeros(len(x_ng))
     for name in np.unique(names):
@@ -78,7 +82,7 @@ def scaled(x_ng, names, between, pooled_g, clip=None):
             within_ng = np.clip(within_ng, -clip, clip)
             within_ng -= within_ng.mean(axis=0)
         out_ng[rows] = within_ng + between * part_ng.mean(axis=0)
-        weight_n[rows] = rows.sum() ** -0.25
+        weight_n[rows] = weights[name]
     kept = weight_n > 0
     out_ng, weight_n = out_ng[kept], weight_n[kept] / weight_n[kept].mean()
     return np.sqrt(weight_n)[:, None] * (out_ng - np.average(out_ng, axis=0, weights=weight_n))
@@ -94,55 +98,43 @@ def pooled_variance(x_ng, names):
     return total_g / (n - cohorts)
 
 
-def plain_noise(a_nl, z_nl):
-    """Each landmark regressed on all others, one at a time, with the profiles themselves."""
-    gram_ll = a_nl.T @ a_nl / len(a_nl)
-    noise_l = np.empty(L)
-    for j in range(L):
-        rest = np.arange(L) != j
-        penalised = gram_ll[np.ix_(rest, rest)] + 0.6 * np.eye(L - 1)
-        weight_r = np.linalg.solve(penalised, gram_ll[rest, j])
-        r_there = np.corrcoef(z_nl[:, rest] @ weight_r, z_nl[:, j])[0, 1]
-        r_training = np.corrcoef(a_nl[:, rest] @ weight_r, a_nl[:, j])[0, 1]
-        noise_l[j] = 1 / np.clip(r_there / max(r_training, 0.1), 0.05, 1) - 1
-    return noise_l
-
-
 @pytest.mark.parametrize("between", [0.0, 0.4])
 def test_leaving_a_cohort_out_is_learning_from_the_others(between):
     x_nl, y_nt, names = profiles()
     rows = cohort_rows(pd.DataFrame({"study": names}), "study")
     assert list(rows) == ["a", "b", "c", "d"]
-    cohorts = Cohorts.of(training_set(x_nl, y_nt, names), list(rows.values()))
-    products = products_within(cohorts)
+    train = training_set(x_nl, y_nt, names)
+    cohorts = Cohorts.of(train, list(rows.values()))
     pooled_l, pooled_t = pooled_variance(x_nl, names), pooled_variance(y_nt, names)
     for c, name in enumerate(rows):
         others = names != name
-        a_nl = scaled(x_nl[others], names[others], between, pooled_l)
-        c_nt = scaled(y_nt[others], names[others], between, pooled_t, clip=2.5)
         z_nl = own(x_nl[~others])
-        noise_l = plain_noise(scaled(x_nl[others], names[others], 0.0, pooled_l), z_nl)
-        one = LeftOut(cohorts, products, c)
-        np.testing.assert_allclose(one.noise_l, noise_l, rtol=2e-3, atol=2e-3)
+        one = LeftOut(cohorts, c, train, rows[name])
+        others_c = cohorts.weight_c
+        others_c[c] = 0
+        expected = adapt(cohorts, others_c, z_nl.T @ z_nl / len(z_nl))
+        np.testing.assert_allclose(one.adapted.weight_c, expected.weight_c, rtol=1e-3)
+        np.testing.assert_allclose(one.adapted.noise_l, expected.noise_l, rtol=1e-3, atol=1e-4)
+        assert one.adapted.weight_c[c] == 0
         np.testing.assert_allclose(one.y_nt, own(y_nt[~others]), atol=1e-5)
-        every = [np.arange(T), np.array([3, 8])]
+        weights = dict(zip(rows, one.adapted.weight_c, strict=True))
+        a_nl = scaled(x_nl[others], names[others], between, pooled_l, weights=weights)
+        c_nt = scaled(y_nt[others], names[others], between, pooled_t, clip=2.5, weights=weights)
+        every = [slice(None), np.array([3, 8])]
         for penalty, chosen_t, guess_nt in zip(
             PENALTIES, every, one.guesses(between, PENALTIES, every), strict=True
         ):
             n = len(a_nl)
-            system = a_nl.T @ a_nl / n + np.diag(penalty + noise_l)
+            system = a_nl.T @ a_nl / n + np.diag(penalty + one.adapted.noise_l)
             expected_nt = z_nl @ np.linalg.solve(system, a_nl.T @ c_nt / n)
             np.testing.assert_allclose(guess_nt, expected_nt[:, chosen_t], rtol=5e-3, atol=2e-3)
-
-
-def test_noise_of_a_cohort_whose_landmark_is_shuffled():
-    rng = np.random.default_rng(3)
-    a_nl, z_nl = (rng.normal(size=(n, 1)) + 0.5 * rng.normal(size=(n, L)) for n in (400, 300))
-    z_nl[:, 2] = rng.permutation(z_nl[:, 2])
-    a_nl, z_nl = a_nl - a_nl.mean(axis=0), z_nl - z_nl.mean(axis=0)
-    found_l = noise(a_nl.T @ a_nl / len(a_nl), z_nl.T @ z_nl / len(z_nl))
-    np.testing.assert_allclose(found_l, plain_noise(a_nl, z_nl), rtol=1e-6, atol=1e-9)
-    assert found_l[2] > 5 > 1 > np.delete(found_l, 2).max()
+        some = np.array([3, 8])
+        few = LeftOut(
+            cohorts.of_targets(some), c, train, rows[name], chosen_t=some, adapted=one.adapted
+        )
+        np.testing.assert_array_equal(few.y_nt, one.y_nt[:, some])
+        (few_nt,) = few.guesses(between, PENALTIES[1:], [slice(None)])
+        np.testing.assert_allclose(few_nt, guess_nt, atol=1e-5)
 
 
 @pytest.fixture
@@ -156,11 +148,10 @@ def test_choices_are_the_best_of_what_was_tried(dataset, fitted):
     names = profiles()[2]
     rows = [np.flatnonzero(names == name) for name in "abcd"]
     cohorts = Cohorts.of(dataset["train"], rows)
-    products = products_within(cohorts)
-    every = [np.arange(T)] * len(PENALTIES)
+    every = [slice(None)] * len(PENALTIES)
     error_fpt = np.zeros((len(BETWEEN), len(PENALTIES), T))
     for c in range(3):  # d has fewer than 15 profiles
-        one = LeftOut(cohorts, products, c)
+        one = LeftOut(cohorts, c, dataset["train"], rows[c])
         for f, between in enumerate(BETWEEN):
             for p, guess_nt in enumerate(one.guesses(between, PENALTIES, every)):
                 error_fpt[f, p] += np.abs(guess_nt - one.y_nt).sum(axis=0)
@@ -174,7 +165,7 @@ def test_choices_are_the_best_of_what_was_tried(dataset, fitted):
     assert fitted.mae == pytest.approx(chosen_mae, rel=1e-4)
     guesses = []
     for c in range(3):
-        one = LeftOut(cohorts, products, c)
+        one = LeftOut(cohorts, c, dataset["train"], rows[c])
         guess_pnt = np.stack(list(one.guesses(fitted.between, PENALTIES, every)))
         guesses.append((guess_pnt[best_t, :, np.arange(T)].T, one.y_nt))
     learned = calibrate(*(np.concatenate(parts) for parts in zip(*guesses, strict=True)))
@@ -182,36 +173,37 @@ def test_choices_are_the_best_of_what_was_tried(dataset, fitted):
     np.testing.assert_allclose(fitted.calibration.added_kt, 0.75 * learned.added_kt, atol=1e-5)
 
 
-def test_a_new_cohort_is_guessed_by_plain_algebra(fitted):
+@pytest.mark.parametrize("adapting", [True, False])
+def test_a_new_cohort_is_guessed_by_plain_algebra(fitted, adapting):
     x_nl, y_nt, names = profiles()
-    z_nl = own(profiles(5, {"new": 40})[0]).astype(np.float32)
+    z_nl = own(profiles(5, {"new": 40 if adapting else 9})[0]).astype(np.float32)
     present_l = np.arange(L) != 4
-    pooled_l, pooled_t = pooled_variance(x_nl, names), pooled_variance(y_nt, names)
-    a_nl = scaled(x_nl, names, fitted.between, pooled_l)
-    c_nt = scaled(y_nt, names, fitted.between, pooled_t, clip=2.5)
     known = np.flatnonzero(present_l)
-    within_ll = scaled(x_nl, names, 0.0, pooled_l)
-    noise_l = noise(
-        (within_ll.T @ within_ll / len(within_ll))[np.ix_(known, known)],
-        (z_nl.T @ z_nl / 40)[np.ix_(known, known)],
-    )
-    expected_nt = np.empty((40, T))
+    weights, noise_l = None, np.zeros(L - 1)
+    if adapting:
+        cohorts = fitted.cohorts.of_landmarks(present_l)
+        found = adapt(cohorts, cohorts.weight_c, (z_nl.T @ z_nl / 40)[np.ix_(known, known)])
+        weights, noise_l = dict(zip("abcd", found.weight_c, strict=True)), found.noise_l
+        weights["e"] = 0.0
+    pooled_l, pooled_t = pooled_variance(x_nl, names), pooled_variance(y_nt, names)
+    part = scaled(x_nl, names, fitted.between, pooled_l, weights=weights)[:, known]
+    c_nt = scaled(y_nt, names, fitted.between, pooled_t, clip=2.5, weights=weights)
+    expected_nt = np.empty((len(z_nl), T))
     for t, penalty in enumerate(fitted.penalty_t):
-        part = a_nl[:, known]
         system = part.T @ part / len(part) + np.diag(penalty + noise_l)
         expected_nt[:, t] = z_nl[:, known] @ np.linalg.solve(
             system, part.T @ c_nt[:, t] / len(part)
         )
     filled_nl = z_nl.copy()
     filled_nl[:, 4] = 17.0  # whatever stands there must not matter
-    adapted = fitted.for_cohort([filled_nl[:15], filled_nl[15:]], present_l)
+    adapted = fitted.for_cohort([filled_nl[:5], filled_nl[5:]], present_l)
     found_nt = adapted.predict(filled_nl)
     np.testing.assert_allclose(found_nt, fitted.calibration(expected_nt), atol=2e-3)
     # The model itself is as it was, for the next cohort.
     assert np.abs(fitted.predict(filled_nl) - found_nt).max() > 0.1
 
 
-def test_few_profiles_do_not_say_which_landmarks_are_noisy(fitted, caplog):
+def test_few_profiles_do_not_say_what_the_cohort_is_like(fitted, caplog):
     z_nl = own(profiles(5, {"new": 9})[0]).astype(np.float32)
     with caplog.at_level(logging.INFO):
         adapted = fitted.for_cohort([z_nl], np.ones(L, bool))
@@ -233,9 +225,13 @@ def test_arrays_and_settings_are_all_there_is(fitted):
 @pytest.mark.parametrize(
     "damage",
     [
-        {"xx_ll": np.zeros((L, L + 1), np.float32)},
-        {"within_ll": np.zeros((2, 2), np.float32)},
-        {"xy_lt": np.zeros((L, T + 1), np.float32)},
+        {"x_nl": np.zeros((3, L), np.float32)},
+        {"x_nl": np.zeros(3, np.float32)},
+        {"y_nt": np.zeros((73, T + 1), np.float32)},
+        {"mean_cl": np.zeros((5, L), np.float32)},
+        {"n_c": np.array([73, 0, 0, 0])},
+        {"n_c": np.array([20, 30, 17, 5])},
+        {"penalty_t": np.ones(T + 1, np.float32)},
         {"penalty_t": np.zeros(T, np.float32)},
         {"guess_kt": np.zeros((1, T + 1), np.float32)},
     ],
@@ -277,7 +273,7 @@ def test_too_few_cohorts_are_large_enough():
 
 def test_many_cohorts_are_drawn_by_the_seed(monkeypatch):
     monkeypatch.setattr("dgex.models.cohort_ridge.MOST_LEFT_OUT", 3)
-    monkeypatch.setattr("dgex.models.left_out.MOST_PROFILES", 8)
+    monkeypatch.setattr("dgex.models.left_out.MOST_SCORED", 8)
     data = Data({"train": training_set(*profiles(sizes={f"s{i}": 16 for i in range(9)}))})
     models = []
     for seed in (0, 0, 1):
@@ -285,7 +281,7 @@ def test_many_cohorts_are_drawn_by_the_seed(monkeypatch):
         models[-1].fit(data, TrainConfig(model="cohort-ridge", seed=seed))
     assert models[0].settings() == models[1].settings()
     assert models[0].mae != models[2].mae
-    np.testing.assert_array_equal(models[0].within_ll, models[2].within_ll)
+    np.testing.assert_array_equal(models[0].cohorts.x_nl, models[2].cohorts.x_nl)
 
 
 def test_a_cohort_too_large_for_memory_is_never_left_out(monkeypatch, caplog):
@@ -375,11 +371,31 @@ def test_it_is_loaded_as_it_was_saved(studies, tmp_path):
     assert adapted.fingerprint == bundle.fingerprint
 
 
-def test_a_landmark_that_is_constant_in_a_cohort_is_all_noise():
-    xx_ll = np.array([[1.0, 0.5, 0.4], [0.5, 1.0, 0.3], [0.4, 0.3, 1.0]])
-    own_ll = xx_ll.copy()
-    # Rounding leaves less than nothing of its variance.
-    own_ll[2] = own_ll[:, 2] = -1e-28
-    noise_l = noise(xx_ll, own_ll)
-    assert noise_l[2] == pytest.approx(1 / LEAST_RELIABILITY - 1)
-    assert (noise_l[:2] < noise_l[2]).all()
+def test_of_too_many_profiles_the_largest_cohorts_give_evenly_spaced_ones(
+    dataset, monkeypatch, caplog
+):
+    monkeypatch.setattr("dgex.models.cohorts.MOST_PROFILES", 56)
+    model = CohortRidge()
+    with caplog.at_level(logging.INFO):
+        model.fit(dataset, TrainConfig(model="cohort-ridge"))
+    assert "54 profiles of them are learned from" in caplog.text
+    assert model.cohorts.n_c.tolist() == [16, 16, 16, 6]
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.integers(5, 60), min_size=1, max_size=8), st.integers(1, 300))
+def test_rows_are_bounded_fairly(sizes, most):
+    rows = [np.arange(n) * 3 for n in sizes]
+    bounded = bounded_rows(rows, most)
+    n_c = [len(one) for one in bounded]
+    assert sum(n_c) <= max(most, 5 * len(sizes))
+    share = max(n_c)
+    for one, whole, n in zip(bounded, rows, sizes, strict=True):
+        assert len(one) == min(n, share)
+        assert np.isin(one, whole).all()
+        assert (np.diff(one) > 0).all()
+        assert (one[0], one[-1]) == (whole[0], whole[-1])
+    if sum(sizes) <= most:
+        assert n_c == sizes
+    elif share > 5:  # not one more from each of the cut cohorts would fit
+        assert sum(n_c) + sum(n > share for n in sizes) > most

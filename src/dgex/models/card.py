@@ -16,7 +16,8 @@ _KINDS = {
     "training profiles themselves",
     "gbm": "gradient-boosted trees for the leading principal components of the targets",
     "cohort-ridge": "ridge regression learned within cohorts, for profiles of a new cohort "
-    "standardised by their own moments; landmarks that are noisy in the cohort count for less",
+    "standardised by their own moments; landmarks that are noisy in the cohort count for less, and "
+    "training cohorts that are like it for more; it holds the training profiles themselves",
     "kernel": "kernel ridge regression, a weighted sum of likenesses to the training profiles, "
     "whose landmarks it holds",
     "ensemble": "a mean of other Models, with weights of its own for every target; it holds them, "

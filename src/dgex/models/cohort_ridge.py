@@ -5,10 +5,9 @@ profiles differ from one another. A ridge fitted to the z-scores of a whole comp
 mostly how tissues and studies differ. Here the training profiles are centred and scaled within
 their cohorts, and the cohorts' means count for less, by a factor `between`.
 
-Not every landmark measures on another platform what it measures on the training one. Where the
-others no longer foretell a landmark in the new cohort as they did in training, it is noisy there,
-and it counts for less: errors in variables (Fuller, Measurement Error Models, 1987), the noise
-taken from the cohort's own landmarks.
+The weights are solved anew for every new cohort, whose landmarks say two things of it
+(`dgex.models.likeness`). Landmarks that are noisy there count for less: errors in variables
+(Fuller, Measurement Error Models, 1987). Training cohorts that are like it count for more.
 
 All choices are made by leaving out one training cohort after the other, each standardised by its
 own moments as a new one would be.
@@ -19,6 +18,7 @@ from __future__ import annotations
 import copy
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -30,11 +30,12 @@ from dgex.models.base import Model
 from dgex.models.calibrate import Calibration, calibrate
 from dgex.models.choice import warn_at_edge
 from dgex.models.cohorts import LEAST_COHORTS, Cohorts, training_cohorts
-from dgex.models.left_out import LeftOut, Products, noise, products_within, scored_rows
+from dgex.models.left_out import Columns, LeftOut, scored_rows
+from dgex.models.likeness import Adaptation, adapt
 
 if TYPE_CHECKING:
     from dgex.config import TrainConfig
-    from dgex.data.dataset import Dataset
+    from dgex.data.dataset import Dataset, ProfileSet
 
 log = logging.getLogger("dgex")
 
@@ -46,7 +47,7 @@ LEAST_LEFT_OUT = 15
 
 LARGEST_LEFT_OUT = 5000
 """Profiles of a cohort above which it is not left out where there are others: it would have to be
-held in memory."""
+held in memory once more."""
 
 MOST_LEFT_OUT = 40
 """Cohorts left out at most, drawn by the seed from more."""
@@ -64,20 +65,20 @@ CALIBRATED_SHARE = 0.75
 scored on the rest it was the best of 0, 0.25, 0.5, 0.75 and 1 on both compendia tried."""
 
 RELIABLE_FROM = 10
-"""Profiles of a new cohort from which the reliability of its landmarks is taken from them. With 8,
-10, 14 or 20 profiles of a left-out cohort it lowered the error on both compendia tried, with 5 it
-made no difference. Moments of few profiles shrunk towards those of training raised it."""
+"""Profiles of a new cohort from which the model is adapted to it. With 8, 10, 14 or 20 profiles
+of a left-out cohort the reliability of landmarks lowered the error on both compendia tried, with 5
+it made no difference. Moments of few profiles shrunk towards those of training raised it."""
 
 
 class CohortRidge(Model):
     """Ridge for profiles of a new cohort; see the module.
 
-    Cost of learning: one pass over the profiles for the products; then for every cohort left out
-    (40 at most) and every penalty a system of l equations and the product of its 150 profiles at
-    most with (l, t), for 1,024 targets with every value of `between` and for all with the chosen
-    one, and once more to calibrate: 20 s on one core with 1,300 profiles of 27 cohorts, 941
-    landmarks and 8,844 targets. Memory: three matrices (l, t), a few times the targets of the
-    largest left-out cohort, and twice those of all the profiles that are scored (6,000 at most).
+    Cost of learning: for every cohort left out (40 at most) the products of all training landmarks
+    six times, and for every penalty a system of l equations and the products of its 150 profiles at
+    most with the training profiles (20,000 at most), for 1,024 targets with every value of
+    `between` and for all with the chosen one, and once more to calibrate. Memory: twice the
+    training profiles, and twice those of all cohorts that are scored (6,000 at most). The Model
+    holds the training profiles.
 
     Attributes
     ----------
@@ -96,13 +97,11 @@ class CohortRidge(Model):
     for_new_cohorts = True
 
     def __init__(self) -> None:
-        self.xx_ll = np.empty((0, 0), dtype=np.float32)
-        self.xy_lt = np.empty((0, 0), dtype=np.float32)
-        self.within_ll = np.empty((0, 0), dtype=np.float32)
+        none = np.empty((0, 0), dtype=np.float32)
+        self.cohorts = Cohorts(none, none, np.empty(0, dtype=np.int32), none, none)
         self.penalty_t = np.empty(0, dtype=np.float32)
         self.calibration = Calibration(np.empty((1, 0)), np.empty((1, 0)))
         self.column = ""
-        self.n_cohorts = 0
         self.seed = 0
         self.between = float("nan")
         self.penalties: tuple[float, ...] = ()
@@ -113,7 +112,7 @@ class CohortRidge(Model):
     @property
     def n_landmarks(self) -> int:
         """Number of landmarks it takes."""
-        return len(self.xx_ll)
+        return self.cohorts.x_nl.shape[1]
 
     @property
     def n_targets(self) -> int:
@@ -130,48 +129,47 @@ class CohortRidge(Model):
         """
         self.seed = config.seed
         self.penalties = tuple(sorted(set(config.penalties or COHORT_PENALTIES)))
-        self.column, cohorts = training_cohorts(
-            dataset["train"], config.cohort_column, dataset.name
-        )
-        products = products_within(cohorts)
-        left_out = self._left_out(cohorts, dataset.name)
-        some = np.arange(0, products.xy_lt.shape[1], -(-products.xy_lt.shape[1] // CHOICE_TARGETS))
+        self.column, rows = training_cohorts(dataset["train"], config.cohort_column, dataset.name)
+        chosen = self._left_out(rows, dataset.name)
+        cohorts = Cohorts.of(dataset["train"], rows)
+        left_out = _LeftOutCohorts(cohorts, dataset["train"], rows, chosen)
+        n_targets = cohorts.y_nt.shape[1]
+        some = np.arange(0, n_targets, -(-n_targets // CHOICE_TARGETS))
         error_fpt = np.zeros((len(BETWEEN), len(self.penalties), len(some)))
-        noise_l: dict[int, np.ndarray] = {}
-        for one in _each_left_out(cohorts, products, left_out, "choosing", noise_l):
+        for one in left_out.each("choosing", some):
             for error_pt, between in zip(error_fpt, BETWEEN, strict=True):
-                _add_errors(error_pt, one, between, self.penalties, some)
-        n = self._n_scored(cohorts, left_out)
-        mae_f = error_fpt.min(axis=1).mean(axis=1) / n
+                _add_errors(error_pt, one, between, self.penalties)
+        mae_f = error_fpt.min(axis=1).mean(axis=1) / left_out.n_scored
         self.left_out_mae = dict(zip(BETWEEN, mae_f.tolist(), strict=True))
         self.between = BETWEEN[int(np.argmin(mae_f))]
-        every = np.arange(products.xy_lt.shape[1])
-        error_pt = np.zeros((len(self.penalties), len(every)))
-        for one in _each_left_out(cohorts, products, left_out, "choosing penalties", noise_l):
-            _add_errors(error_pt, one, self.between, self.penalties, every)
+        error_pt = np.zeros((len(self.penalties), n_targets))
+        for one in left_out.each("choosing penalties"):
+            _add_errors(error_pt, one, self.between, self.penalties)
         common_p = error_pt.mean(axis=1)
         chosen_t = (error_pt + COMMON_SHARE * common_p[:, None]).argmin(axis=0)
         self.penalty_t = np.array(self.penalties, dtype=np.float32)[chosen_t]
         best = int(np.argmin(common_p))
         warn_at_edge("penalty of most targets", "--penalties", self.penalties, best)
-        self._learn(cohorts, products, left_out, noise_l)
+        self._learn(left_out)
 
     def refit(self, dataset: Dataset) -> None:
         """Learn again with the factor and the penalties that `fit` chose, and calibrate anew."""
-        _, cohorts = training_cohorts(dataset["train"], self.column, dataset.name)
-        left_out = self._left_out(cohorts, dataset.name)
-        self._learn(cohorts, products_within(cohorts), left_out, {})
+        _, rows = training_cohorts(dataset["train"], self.column, dataset.name)
+        chosen = self._left_out(rows, dataset.name)
+        cohorts = Cohorts.of(dataset["train"], rows)
+        self._learn(_LeftOutCohorts(cohorts, dataset["train"], rows, chosen))
 
-    def _left_out(self, cohorts: Cohorts, name: str) -> np.ndarray:
+    def _left_out(self, rows: list[np.ndarray], name: str) -> np.ndarray:
         """Which cohorts are left out once."""
-        large = np.flatnonzero(cohorts.n_c >= LEAST_LEFT_OUT)
+        n_c = np.array([len(one) for one in rows])
+        large = np.flatnonzero(n_c >= LEAST_LEFT_OUT)
         if len(large) < LEAST_COHORTS:
             raise DataError(
                 f"{name} has {len(large)} cohorts of at least {LEAST_LEFT_OUT} training profiles; "
                 f"{LEAST_COHORTS} are needed to choose by. Name another column with "
                 "--cohort-column, or train for the same studies (--for same-studies)."
             )
-        bounded = large[cohorts.n_c[large] <= LARGEST_LEFT_OUT]
+        bounded = large[n_c[large] <= LARGEST_LEFT_OUT]
         if len(bounded) >= LEAST_COHORTS:
             large = bounded
         if len(large) > MOST_LEFT_OUT:
@@ -179,22 +177,13 @@ class CohortRidge(Model):
             large = np.sort(rng.choice(large, MOST_LEFT_OUT, replace=False))
         return large
 
-    def _n_scored(self, cohorts: Cohorts, left_out: np.ndarray) -> int:
-        return sum(len(scored_rows(int(n))) for n in cohorts.n_c[left_out])
-
-    def _learn(
-        self,
-        cohorts: Cohorts,
-        products: Products,
-        left_out: np.ndarray,
-        noise_l: dict[int, np.ndarray],
-    ) -> None:
-        """Take the products of all cohorts, and the calibration from leaving some out."""
+    def _learn(self, left_out: _LeftOutCohorts) -> None:
+        """Take the profiles of all cohorts, and the calibration from leaving some out."""
         targets = [np.flatnonzero(self.penalty_t == one) for one in self._used_penalties()]
-        n, first = self._n_scored(cohorts, left_out), 0
-        guess_nt = np.empty((n, len(self.penalty_t)), dtype=np.float32)
+        first = 0
+        guess_nt = np.empty((left_out.n_scored, len(self.penalty_t)), dtype=np.float32)
         y_nt = np.empty_like(guess_nt)
-        for one in _each_left_out(cohorts, products, left_out, "calibrating", noise_l):
+        for one in left_out.each("calibrating"):
             rows = slice(first, first + len(one.y_nt))
             y_nt[rows] = one.y_nt
             guesses = one.guesses(self.between, self._used_penalties(), targets)
@@ -208,25 +197,21 @@ class CohortRidge(Model):
             "%s: cohorts' means by %g, MAE over %d left-out cohorts %.4f before calibration.",
             self.kind,
             self.between,
-            len(left_out),
+            len(left_out.chosen),
             self.mae,
         )
-        mean_cl, mean_ct = cohorts.between()
-        self.xx_ll = products.xx_ll + self.between**2 * (mean_cl.T @ mean_cl)
-        self.xx_ll = (self.xx_ll / products.n).astype(np.float32)
-        self.within_ll = (products.xx_ll / products.n).astype(np.float32)
-        self.xy_lt = products.xy_lt + self.between**2 * (mean_cl.T @ mean_ct)
-        self.xy_lt /= products.n
-        self.n_cohorts = len(cohorts)
+        self.cohorts = left_out.cohorts
         self._weight_lt = None
 
     def _used_penalties(self) -> list[float]:
         return [float(one) for one in np.unique(self.penalty_t)]
 
     def for_cohort(self, blocks: Iterable[np.ndarray], present_l: np.ndarray) -> Self:
-        """The same for one cohort: less of the landmarks that are noisy there, none of absent ones.
+        """The same adapted to one cohort.
 
-        With fewer than `RELIABLE_FROM` profiles all measured landmarks count as in training.
+        Training cohorts that are like it count for more, landmarks that are noisy there for less,
+        absent ones for nothing. With fewer than `RELIABLE_FROM` profiles all training cohorts and
+        all measured landmarks count as in training.
 
         Parameters
         ----------
@@ -241,50 +226,55 @@ class CohortRidge(Model):
             own_ll += x_bl.T @ x_bl
             sum_l += x_bl.sum(axis=0, dtype=np.float64)
             n += len(x_bl)
-        noise_l = np.zeros(self.n_landmarks)
+        cohorts = self.cohorts.of_landmarks(present_l)
         if n < RELIABLE_FROM:
+            found = _unadapted(cohorts)
             note = (
-                f"{n} profiles are too few to tell which landmarks are noisy there "
-                f"({RELIABLE_FROM} are needed)."
+                f"{n} profiles are too few to tell which training cohorts they are like and which "
+                f"landmarks are noisy there ({RELIABLE_FROM} are needed)."
             )
         else:
             own_ll = own_ll / n - np.outer(sum_l / n, sum_l / n)
-            there = np.ix_(present_l, present_l)
-            noise_l[present_l] = noise(self.within_ll[there].astype(np.float64), own_ll[there])
-            reliability = float(np.median(1.0 / (1.0 + noise_l[present_l])))
+            found = adapt(cohorts, cohorts.weight_c, own_ll[np.ix_(present_l, present_l)])
+            reliability = float(np.median(1.0 / (1.0 + found.noise_l)))
             note = (
-                f"Landmarks weighed by how well they agree with one another over {n} profiles: "
-                f"median reliability {reliability:.2f} (1: as well as in training)."
+                f"Over {n} profiles, landmarks weighed by how well they agree with one another: "
+                f"median reliability {reliability:.2f} (1: as well as in training); training "
+                "cohorts weighed by likeness: as many as "
+                f"{_effective(cohorts, found.weight_c):.1f} of equal weight "
+                f"(without it {_effective(cohorts, cohorts.weight_c):.1f})."
             )
         log.info("%s", note)
         adapted = copy.copy(self)
         adapted.cohort_note = note
-        adapted._weight_lt = self._solve(noise_l, present_l)
+        adapted._weight_lt = np.zeros((self.n_landmarks, self.n_targets), dtype=np.float32)
+        adapted._weight_lt[present_l] = self._solve(cohorts, found)
         return adapted
 
-    def _solve(self, noise_l: np.ndarray, present_l: np.ndarray) -> np.ndarray:
-        """Weights (l, t), float32, given what noise is added to each landmark's variance."""
+    def _solve(self, cohorts: Cohorts, adapted: Adaptation) -> np.ndarray:
+        """Weights of the landmarks that `cohorts` has, (l, t), float32."""
         from scipy.linalg import cho_factor, cho_solve
 
-        known_ll = self.xx_ll[np.ix_(present_l, present_l)].astype(np.float64)
-        weight_lt = np.zeros_like(self.xy_lt)
+        mean_cl, mean_ct = cohorts.between(adapted.weight_c)
+        xx_ll = cohorts.within(adapted.weight_c) + self.between**2 * (mean_cl.T @ mean_cl)
+        share_n = cohorts.share_n(adapted.weight_c)
+        xy_lt = (cohorts.x_nl * share_n[:, None]).T @ cohorts.y_nt
+        xy_lt += self.between**2 * (mean_cl.T @ mean_ct)
         for penalty in self._used_penalties():
             chosen_t = np.flatnonzero(self.penalty_t == np.float32(penalty))
-            factor = cho_factor(known_ll + np.diag(penalty + noise_l[present_l]))
-            cross_lt = self.xy_lt[np.ix_(present_l, chosen_t)]
-            weight_lt[np.ix_(present_l, chosen_t)] = cho_solve(factor, cross_lt)
-        return weight_lt
+            factor = cho_factor(xx_ll + np.diag(penalty + adapted.noise_l))
+            xy_lt[:, chosen_t] = cho_solve(factor, xy_lt[:, chosen_t])
+        return xy_lt
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Arrays ``xx_ll``, ``within_ll``, ``xy_lt``, ``penalty_t`` and those to calibrate by."""
-        products = {"xx_ll": self.xx_ll, "within_ll": self.within_ll, "xy_lt": self.xy_lt}
-        return products | {"penalty_t": self.penalty_t} | self.calibration.arrays()
+        """Arrays of the training cohorts, ``penalty_t`` and those to calibrate by."""
+        return self.cohorts.arrays() | {"penalty_t": self.penalty_t} | self.calibration.arrays()
 
     def settings(self) -> dict[str, Any]:
         """What was chosen, from what, and the ``left_out_mae`` of every one of ``factors``."""
         return {
             "cohort_column": self.column,
-            "cohorts": self.n_cohorts,
+            "cohorts": len(self.cohorts.n_c),
             "between": self.between,
             "mae_of_left_out_cohorts": self.mae,
             "seed": self.seed,
@@ -297,18 +287,13 @@ class CohortRidge(Model):
     def from_arrays(cls, arrays: Mapping[str, np.ndarray], settings: Mapping[str, Any]) -> Self:
         """Undo `arrays` and `settings`."""
         model = cls()
-        model.xx_ll, model.xy_lt = arrays["xx_ll"], arrays["xy_lt"]
-        model.within_ll, model.penalty_t = arrays["within_ll"], arrays["penalty_t"]
-        if model.within_ll.shape != model.xx_ll.shape:
-            raise ValueError(f"within_ll has shape {model.within_ll.shape}")
-        if model.penalty_t.ndim != 1 or model.xx_ll.shape != (len(model.xx_ll),) * 2:
-            raise ValueError(f"xx_ll {model.xx_ll.shape}, penalty_t {model.penalty_t.shape}")
-        if model.xy_lt.shape != (len(model.xx_ll), len(model.penalty_t)):
-            raise ValueError(f"xy_lt has shape {model.xy_lt.shape}")
+        model.cohorts, model.penalty_t = Cohorts.from_arrays(arrays), arrays["penalty_t"]
+        if model.penalty_t.shape != model.cohorts.y_nt.shape[1:]:
+            raise ValueError(f"penalty_t has shape {model.penalty_t.shape}")
         if not (model.penalty_t > 0).all():
             raise ValueError("a penalty is not above 0")
         model.calibration = Calibration.from_arrays(arrays, len(model.penalty_t))
-        model.column, model.n_cohorts = str(settings["cohort_column"]), int(settings["cohorts"])
+        model.column = str(settings["cohort_column"])
         model.between, model.seed = float(settings["between"]), int(settings["seed"])
         model.mae = float(settings["mae_of_left_out_cohorts"])
         model.penalties = tuple(settings["penalties"])
@@ -317,35 +302,52 @@ class CohortRidge(Model):
 
     def _predict_block(self, x_bl: np.ndarray, y_bt: np.ndarray) -> None:
         if self._weight_lt is None:
-            everywhere = np.ones(self.n_landmarks, dtype=bool)
-            self._weight_lt = self._solve(np.zeros(self.n_landmarks), everywhere)
+            self._weight_lt = self._solve(self.cohorts, _unadapted(self.cohorts))
         y_bt[:] = self.calibration(x_bl @ self._weight_lt)
 
 
-def _each_left_out(
-    cohorts: Cohorts,
-    products: Products,
-    left_out: np.ndarray,
-    what: str,
-    noise_l: dict[int, np.ndarray],
-) -> Iterator[LeftOut]:
-    """Leave out one cohort after the other; `noise_l` keeps what does not change, by cohort."""
-    for c in progress.track(left_out.tolist(), f"{what} by left-out cohorts", len(left_out)):
-        one = LeftOut(cohorts, products, c, noise_l.get(c))
-        noise_l[c] = one.noise_l
-        yield one
+@dataclass(frozen=True)
+class _LeftOutCohorts:
+    """The cohorts that are left out, one after the other; `known` keeps what stays the same."""
+
+    cohorts: Cohorts
+    train: ProfileSet
+    rows: list[np.ndarray]
+    chosen: np.ndarray
+    known: dict[int, Adaptation] = field(default_factory=dict)
+
+    @property
+    def n_scored(self) -> int:
+        """Profiles of them that are scored."""
+        return sum(len(scored_rows(len(self.rows[c]))) for c in self.chosen)
+
+    def each(self, what: str, chosen_t: Columns = slice(None)) -> Iterator[LeftOut]:
+        """Leave out one after the other, with all targets or some."""
+        cohorts = self.cohorts if isinstance(chosen_t, slice) else self.cohorts.of_targets(chosen_t)
+        n = len(self.chosen)
+        for c in progress.track(self.chosen.tolist(), f"{what} by left-out cohorts", n):
+            known = self.known.get(c)
+            one = LeftOut(cohorts, c, self.train, self.rows[c], chosen_t=chosen_t, adapted=known)
+            self.known[c] = one.adapted
+            yield one
+
+
+def _unadapted(cohorts: Cohorts) -> Adaptation:
+    """All training cohorts and landmarks count as they do without a new cohort."""
+    return Adaptation(cohorts.weight_c, np.zeros(cohorts.x_nl.shape[1]), 0.0)
+
+
+def _effective(cohorts: Cohorts, weight_c: np.ndarray) -> float:
+    """How many cohorts of equal weight are as unequal as these."""
+    total_c = weight_c * cohorts.n_c
+    return float(total_c.sum() ** 2 / np.square(total_c).sum())
 
 
 def _add_errors(
-    error_pt: np.ndarray,
-    one: LeftOut,
-    between: float,
-    penalties: Sequence[float],
-    chosen_t: np.ndarray,
+    error_pt: np.ndarray, one: LeftOut, between: float, penalties: Sequence[float]
 ) -> None:
     """Add the absolute errors of a left-out cohort, summed over its profiles."""
-    guesses = one.guesses(between, penalties, [chosen_t] * len(penalties))
-    y_nt = one.y_nt[:, chosen_t]
+    guesses = one.guesses(between, penalties, [slice(None)] * len(penalties))
     for error_t, guess_nt in zip(error_pt, guesses, strict=True):
-        guess_nt -= y_nt
+        guess_nt -= one.y_nt
         error_t += np.abs(guess_nt, out=guess_nt).sum(axis=0, dtype=np.float64)

@@ -1,11 +1,15 @@
-"""The cohorts of a compendium: which there are, and their profiles standardised within them."""
+"""The cohorts of a compendium: which there are, and their profiles standardised within them.
+
+c runs over cohorts, n over the profiles of all of them, cohort after cohort.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import logging
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import pandas as pd
@@ -25,6 +29,9 @@ LEAST_PROFILES = 5
 LEAST_COHORTS = 3
 LEAST_COVERED = 0.8
 """Share of the profiles that the cohorts of a column must hold for it to be taken unasked."""
+
+MOST_PROFILES = 20_000
+"""Profiles of all cohorts together that are learned from at most, which bounds memory and time."""
 
 SD_PRIOR = 5.0
 """Profiles that the pooled standard deviation within cohorts counts for in that of a cohort."""
@@ -87,8 +94,12 @@ def find_column(obs: pd.DataFrame) -> str:
     return max(found, key=lambda column: found[column])
 
 
-def training_cohorts(train: ProfileSet, column: str | None, name: str) -> tuple[str, Cohorts]:
-    """The cohorts of the training profiles, and the column they come from.
+def training_cohorts(
+    train: ProfileSet, column: str | None, name: str
+) -> tuple[str, list[np.ndarray]]:
+    """The column that makes cohorts of the training profiles, and the rows of each cohort.
+
+    Of more than `MOST_PROFILES` the largest cohorts give evenly spaced ones, all as many.
 
     Parameters
     ----------
@@ -127,124 +138,170 @@ def training_cohorts(train: ProfileSet, column: str | None, name: str) -> tuple[
         train.n,
         chosen,
     )
-    return chosen, Cohorts.of(train, list(rows.values()))
+    bounded = bounded_rows(list(rows.values()), MOST_PROFILES)
+    n_kept = sum(len(one) for one in bounded)
+    if n_kept < n:
+        log.info("%d profiles of them are learned from, evenly spaced in the largest.", n_kept)
+    return chosen, bounded
+
+
+def bounded_rows(rows: list[np.ndarray], most: int) -> list[np.ndarray]:
+    """Evenly spaced rows of the largest cohorts, so that no more than `most` are left.
+
+    Examples
+    --------
+    >>> [len(one) for one in bounded_rows([np.arange(50), np.arange(6), np.arange(30)], 40)]
+    [17, 6, 17]
+    """
+    n_left, cohorts_left, share = most, len(rows), 0
+    for n in sorted(len(one) for one in rows):
+        share = max(n_left // cohorts_left, LEAST_PROFILES)
+        n_left, cohorts_left = n_left - min(n, share), cohorts_left - 1
+        if n > share:
+            break
+    else:
+        return rows
+    return [
+        one if len(one) <= share else one[np.linspace(0, len(one) - 1, share).round().astype(int)]
+        for one in rows
+    ]
 
 
 @dataclass(frozen=True)
 class Cohorts:
-    """Cohorts of training profiles with their moments; c runs over cohorts.
+    """Training profiles standardised within their cohorts, and the cohorts' means.
 
     Standard deviations are shrunk: a cohort's variance is averaged with the pooled one within
     cohorts, which counts for `SD_PRIOR` profiles.
 
     Attributes
     ----------
-    train
-        The profiles, in units of the whole compendium.
-    rows
-        Rows of each cohort, ascending.
+    x_nl, y_nt
+        Landmarks and targets, targets clipped, float32.
+    n_c
+        Profiles of each cohort.
     mean_cl, mean_ct
-        Means, shapes (c, l) and (c, t), float32.
-    sd_cl, sd_ct
-        Shrunk standard deviations, plus the offset of all standardisation here.
+        Means, in units of the whole compendium, float32.
     """
 
-    train: ProfileSet
-    rows: list[np.ndarray]
+    x_nl: np.ndarray
+    y_nt: np.ndarray
+    n_c: np.ndarray
     mean_cl: np.ndarray
     mean_ct: np.ndarray
-    sd_cl: np.ndarray
-    sd_ct: np.ndarray
 
     @classmethod
     def of(cls, train: ProfileSet, rows: list[np.ndarray]) -> Cohorts:
-        """Take the moments, in one pass over the profiles of the cohorts."""
-        n_landmarks, n_targets = train.x_nl.shape[1], train.y_nt.shape[1]
-        mean_cg = np.empty((len(rows), n_landmarks + n_targets))
-        square_cg = np.empty_like(mean_cg)
-        for c, one in enumerate(rows):
-            sum_g = np.zeros(mean_cg.shape[1])
-            for block in _pieces(one):
-                sum_g[:n_landmarks] += train.x_nl[block].sum(axis=0, dtype=np.float64)
-                sum_g[n_landmarks:] += train.y_nt[block].sum(axis=0, dtype=np.float64)
-            mean_cg[c] = sum_g / len(one)
-            mean_l, mean_t = np.split(mean_cg[c].astype(np.float32), [n_landmarks])
-            square_g = np.zeros_like(sum_g)
-            for block in _pieces(one):
-                x_bl, y_bt = train.x_nl[block] - mean_l, train.y_nt[block] - mean_t
-                square_g[:n_landmarks] += np.square(x_bl, out=x_bl).sum(axis=0, dtype=np.float64)
-                square_g[n_landmarks:] += np.square(y_bt, out=y_bt).sum(axis=0, dtype=np.float64)
-            square_cg[c] = square_g
-        n_c = np.array([len(one) for one in rows], dtype=float)
-        pooled_g = square_cg.sum(axis=0) / (n_c.sum() - len(rows))
-        square_cg += SD_PRIOR * pooled_g
-        square_cg /= (n_c + SD_PRIOR)[:, None]
-        sd_cg = (np.sqrt(square_cg, out=square_cg) + SD_OFFSET).astype(np.float32)
-        mean_cg = mean_cg.astype(np.float32)
-        return cls(
-            train,
-            rows,
-            mean_cg[:, :n_landmarks],
-            mean_cg[:, n_landmarks:],
-            sd_cg[:, :n_landmarks],
-            sd_cg[:, n_landmarks:],
+        """Standardise the profiles of the cohorts, rows of `train`."""
+        n_c = np.array([len(one) for one in rows])
+        x_nl, mean_cl = _within(train.x_nl, rows)
+        y_nt, mean_ct = _within(train.y_nt, rows)
+        np.clip(y_nt, -CLIP, CLIP, out=y_nt)
+        return cls(x_nl, y_nt, n_c, mean_cl, mean_ct)
+
+    def of_targets(self, chosen_t: np.ndarray) -> Cohorts:
+        """The same with some of the targets."""
+        return dataclasses.replace(
+            self, y_nt=self.y_nt[:, chosen_t], mean_ct=self.mean_ct[:, chosen_t]
         )
 
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    @property
-    def n_c(self) -> np.ndarray:
-        """Profiles of each cohort, shape (c,)."""
-        return np.array([len(one) for one in self.rows])
+    def of_landmarks(self, chosen_l: np.ndarray) -> Cohorts:
+        """The same with some of the landmarks."""
+        return dataclasses.replace(
+            self, x_nl=self.x_nl[:, chosen_l], mean_cl=self.mean_cl[:, chosen_l]
+        )
 
     @property
     def weight_c(self) -> np.ndarray:
-        """What a profile of each cohort counts for, 1 in the mean over profiles, shape (c,)."""
-        weight_c = self.n_c.astype(np.float64) ** WEIGHT_POWER
-        return np.asarray(weight_c * (self.n_c.sum() / (weight_c @ self.n_c)))
+        """What a profile of each cohort counts for where nothing else is known, shape (c,)."""
+        return np.asarray(self.n_c.astype(np.float64) ** WEIGHT_POWER)
 
-    def blocks(self, c: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Landmarks and clipped targets of a cohort within it, (b, l) and (b, t), float32.
+    def part(self, c: int) -> np.ndarray:
+        """Landmarks of one cohort, a view of shape (n, l)."""
+        first = int(self.n_c[:c].sum())
+        return self.x_nl[first : first + int(self.n_c[c])]
 
-        Both are multiplied by the root of the cohort's weight, for products of the two.
-        """
-        root = np.float32(np.sqrt(self.weight_c[c]))
-        for block in _pieces(self.rows[c]):
-            x_bl = self.train.x_nl[block] - self.mean_cl[c]
-            x_bl *= root / self.sd_cl[c]
-            y_bt = self.train.y_nt[block] - self.mean_ct[c]
-            y_bt /= self.sd_ct[c]
-            np.clip(y_bt, -CLIP, CLIP, out=y_bt)
-            y_bt *= root
-            yield x_bl, y_bt
+    def share_n(self, weight_c: np.ndarray) -> np.ndarray:
+        """What each profile counts for, 1 all together, float32, shape (n,)."""
+        share_c = weight_c / (weight_c @ self.n_c)
+        return np.repeat(share_c.astype(np.float32), self.n_c)
 
-    def between(self, left_out: int | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """Means of the cohorts around their mean, times the root of their profiles' weights.
+    def within(self, weight_c: np.ndarray) -> np.ndarray:
+        """Mean products of landmarks within cohorts, by the weights of profiles, (l, l)."""
+        x_nl = self.x_nl * np.sqrt(self.share_n(weight_c))[:, None]
+        return (x_nl.T @ x_nl).astype(np.float64)
 
-        Parameters
-        ----------
-        left_out
-            A cohort that does not count.
+    def between(self, weight_c: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Means of the cohorts around their mean, times the root of what they count for.
 
         Returns
         -------
         tuple
             Of landmarks (c, l) and targets (c, t): their products with one another are the
-            products of the cohorts' means summed over profiles by their weights.
+            products of the cohorts' means, averaged over profiles by their weights.
         """
-        kept = np.arange(len(self)) != (-1 if left_out is None else left_out)
-        n_c = (self.weight_c * self.n_c)[kept]
-        parts = []
-        for mean_cg in (self.mean_cl[kept], self.mean_ct[kept]):
-            centre_g = n_c @ mean_cg / n_c.sum()
-            parts.append(((mean_cg - centre_g) * np.sqrt(n_c)[:, None]).astype(np.float32))
-        return parts[0], parts[1]
+        share_c = weight_c * self.n_c / (weight_c @ self.n_c)
+        root_c = np.sqrt(share_c)[:, None]
+        landmarks, targets = (
+            ((mean_cg - share_c @ mean_cg) * root_c).astype(np.float32)
+            for mean_cg in (self.mean_cl, self.mean_ct)
+        )
+        return landmarks, targets
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """All arrays by their names, ``n_c`` as int32."""
+        arrays = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return arrays | {"n_c": self.n_c.astype(np.int32)}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Self:
+        """Undo `arrays`.
+
+        Raises
+        ------
+        KeyError, ValueError
+            They do not belong together.
+        """
+        made = cls(*(arrays[field.name] for field in dataclasses.fields(cls)))
+        shapes = {name: array.shape for name, array in made.arrays().items()}
+        n, n_cohorts = len(made.x_nl), len(made.n_c)
+        expected = {
+            "x_nl": (n, made.x_nl.shape[-1]),
+            "y_nt": (n, made.y_nt.shape[-1]),
+            "n_c": (n_cohorts,),
+            "mean_cl": (n_cohorts, made.x_nl.shape[-1]),
+            "mean_ct": (n_cohorts, made.y_nt.shape[-1]),
+        }
+        if shapes != expected or (made.n_c < 1).any() or made.n_c.sum() != n:
+            raise ValueError(f"cohorts of {made.n_c.sum()} profiles in all have shapes {shapes}")
+        return made
 
 
-def _pieces(rows: np.ndarray) -> Iterator[np.ndarray]:
-    for start in range(0, len(rows), BLOCK_ROWS):
-        yield rows[start : start + BLOCK_ROWS]
+def _within(values: np.ndarray, rows: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Values of all cohorts, centred and scaled within them, and the cohorts' means."""
+    n_c = np.array([len(one) for one in rows])
+    out_ng = np.empty((n_c.sum(), values.shape[1]), dtype=np.float32)
+    mean_cg = np.empty((len(rows), values.shape[1]), dtype=np.float32)
+    square_cg = np.empty((len(rows), values.shape[1]))
+    parts = np.split(out_ng, np.cumsum(n_c)[:-1])
+    for part_ng, one, mean_g, square_g in zip(parts, rows, mean_cg, square_cg, strict=True):
+        part_ng[:] = values[one]
+        mean_g[:] = part_ng.mean(axis=0, dtype=np.float64)
+        part_ng -= mean_g
+        square_g[:] = _sum_of_squares(part_ng)
+    pooled_g = square_cg.sum(axis=0) / (n_c.sum() - len(rows))
+    for part_ng, square_g, n in zip(parts, square_cg, n_c, strict=True):
+        variance_g = (square_g + SD_PRIOR * pooled_g) / (n + SD_PRIOR)
+        part_ng /= (np.sqrt(variance_g) + SD_OFFSET).astype(np.float32)
+    return out_ng, mean_cg
+
+
+def _sum_of_squares(x_ng: np.ndarray) -> np.ndarray:
+    """Sum of squares of every column, in double precision, block by block."""
+    square_g = np.zeros(x_ng.shape[1])
+    for start in range(0, len(x_ng), BLOCK_ROWS):
+        square_g += np.square(x_ng[start : start + BLOCK_ROWS], dtype=np.float64).sum(axis=0)
+    return square_g
 
 
 def own_moments(x_ng: np.ndarray) -> np.ndarray:
@@ -257,8 +314,5 @@ def own_moments(x_ng: np.ndarray) -> np.ndarray:
     """
     # Centred in float32 and summed in double: exact enough, in half the memory.
     z_ng = (x_ng - x_ng.mean(axis=0, dtype=np.float64).astype(np.float32)).astype(np.float32)
-    square_g = np.zeros(z_ng.shape[1])
-    for z_bg in np.array_split(z_ng, -(-len(z_ng) // BLOCK_ROWS)):
-        square_g += np.square(z_bg, dtype=np.float64).sum(axis=0)
-    z_ng /= (np.sqrt(square_g / len(z_ng)) + SD_OFFSET).astype(np.float32)
+    z_ng /= (np.sqrt(_sum_of_squares(z_ng) / len(z_ng)) + SD_OFFSET).astype(np.float32)
     return z_ng
