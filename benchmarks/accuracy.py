@@ -23,6 +23,9 @@ measure it anew. Several processes can share --work; machines that do not, take 
     python benchmarks/accuracy.py --work FOLDER --quick
     python benchmarks/accuracy.py --work FOLDER --seeds 0 --models mean ridge --only table rnaseq
     python benchmarks/accuracy.py --work FOLDER --out benchmarks/results --figures docs --readme
+
+After a change to some of the models, --models runs these alone, and with --keep accuracy.tsv the
+table keeps the rows that it has of the others.
 """
 
 from __future__ import annotations
@@ -37,7 +40,7 @@ from accuracy_cases import COMPENDIA, MODELS, SPLITS, Plan, points
 from accuracy_curves import learning_rows, panel_rows
 from accuracy_figures import PANEL_NAMES, draw_accuracy, draw_curves, markdown, put_between
 from accuracy_run import Work, failed, forget, quick_work, run_point
-from accuracy_table import Points, Row, accuracy_rows, goal_rows, kernel_cost, ordered
+from accuracy_table import Points, Row, accuracy_rows, goal_rows, kept, kernel_cost, ordered
 from table import show
 
 HERE = Path(__file__).resolve().parent
@@ -63,7 +66,12 @@ def run_all(work: Work, plan: Plan, parts: tuple[str, ...]) -> int:
 
 
 def write_tables(
-    work: Work, plan: Plan, parts: tuple[str, ...], out: Path | None, figures: Path | None
+    work: Work,
+    plan: Plan,
+    parts: tuple[str, ...],
+    out: Path | None,
+    figures: Path | None,
+    keep: Path | None,
 ) -> pd.DataFrame | None:
     """Print and write every table and figure of the points that are there; the first table."""
     known = Points(work)
@@ -73,6 +81,9 @@ def write_tables(
         table = ordered(accuracy_rows(known, plan))
         about = f"Accuracy of every model on profiles it has not seen; seeds {seeds}. Trained on: "
         about += known.machines()
+        if keep is not None:
+            table, before = kept(keep, table)
+            about = f"{before}; {', '.join(plan.models)} later on: {known.machines()}"
         show("accuracy", table, out, about=about)
         show(
             "accuracy_goals",
@@ -133,6 +144,7 @@ def main() -> None:
         "--quick", action="store_true", help="all parts on small excerpts of one compendium"
     )
     parser.add_argument("--table-only", action="store_true", help="run nothing")
+    parser.add_argument("--keep", type=Path, help="accuracy.tsv to keep other models' rows of")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--figures", type=Path)
     parser.add_argument("--readme", action="store_true", help="put the table into README.md")
@@ -163,7 +175,7 @@ def main() -> None:
             failures = run_all(work, plan, parts)
         except KeyboardInterrupt:
             raise SystemExit("Interrupted. The same command goes on from here.") from None
-    table = write_tables(work, plan, parts, arguments.out, arguments.figures)
+    table = write_tables(work, plan, parts, arguments.out, arguments.figures, arguments.keep)
     if arguments.readme and table is not None:
         write_readme(HERE.parent / "README.md", table)
     if failures:

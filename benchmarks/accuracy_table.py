@@ -208,6 +208,35 @@ def ordered(rows: list[Row]) -> pd.DataFrame:
     return table[[name for name in order if name in table]]
 
 
+def kept(path: Path, table: pd.DataFrame) -> tuple[pd.DataFrame, str]:
+    """An earlier table with the rows of this one in place of those of the same models.
+
+    What the new rows are not compared with in detail, for want of points, they are compared with
+    by the MAE of the earlier rows. The text that stands above the earlier table comes with it.
+    """
+    about = path.read_text("utf-8").partition("\n")[0].removeprefix("# ")
+    text = {"seeds": str, "missing": str}
+    earlier = pd.read_csv(path, sep="\t", comment="#", dtype=text)
+    earlier["missing"] = earlier["missing"].fillna("")
+    models = list(dict.fromkeys([*earlier["model"], *table["model"]]))
+    keys = ["compendium", "split", "set"]
+    places = list(dict.fromkeys(earlier[keys].itertuples(index=False, name=None)))
+    joined = pd.concat([earlier[~earlier["model"].isin(table["model"])], table], ignore_index=True)
+    for name in REFERENCES:
+        mae = joined[joined["model"] == name].set_index(keys)["mae"]
+        column = f"gain_over_{name}_percent"
+        for row in joined.index[joined[column].isna() & (joined["model"] != name)]:
+            place = tuple(joined.loc[row, keys])
+            joined.loc[row, column] = improvement(float(joined.loc[row, "mae"]), mae.get(place))
+    order = pd.DataFrame(
+        {
+            "place": [places.index(x) for x in joined[keys].itertuples(index=False, name=None)],
+            "model": joined["model"].map(models.index),
+        }
+    )
+    return joined.loc[order.sort_values(["place", "model"]).index], about
+
+
 def kernel_cost(path: Path, n_train: int = 20_000) -> tuple[float, float]:
     """Seconds and peak memory (GB) of kernel ridge, by `kernel.py`; NaN where it was not run."""
     nothing = float("nan"), float("nan")
