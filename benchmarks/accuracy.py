@@ -25,7 +25,7 @@ measure it anew. Several processes can share --work; machines that do not, take 
     python benchmarks/accuracy.py --work FOLDER --out benchmarks/results --figures docs --readme
 
 After a change to some of the models, --models runs these alone, and with --keep accuracy.tsv the
-table keeps the rows that it has of the others.
+table keeps the rows that it has of the others, of four digits.
 """
 
 from __future__ import annotations
