@@ -163,7 +163,7 @@ def test_of_a_net_the_last_epoch_is_kept(dataset, tmp_path, monkeypatch):
     assert error == pytest.approx(bundle.training_log["mae_validation"].iloc[-1], rel=1e-5)
     # The same weights are kept where every error rises, and so the first epoch is the best.
     errors = itertools.count(1)
-    monkeypatch.setattr("dgex.models.train._mae", lambda *_: torch.tensor(float(next(errors))))
+    monkeypatch.setattr("dgex.models.train.mae_of", lambda *_: torch.tensor(float(next(errors))))
     rising = train(dataset, tmp_path / "rising", **options, select_on="gtex")
     for name, array in bundle.model.arrays().items():
         np.testing.assert_array_equal(rising.model.arrays()[name], array)

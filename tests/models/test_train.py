@@ -16,8 +16,10 @@ import dgex.progress
 from dgex.config import TrainConfig
 from dgex.errors import DataError, UsageError
 from dgex.models import checkpoint as checkpoint_module
+from dgex.models import epoch as epoch_module
 from dgex.models import train as module
 from dgex.models.checkpoint import CHECKPOINT_FILE
+from dgex.models.device import Profiles
 from dgex.models.nets import DGEXNet
 from dgex.models.train import train_net
 from dgex.options import with_options
@@ -141,7 +143,7 @@ def rates(monkeypatch, dataset, maes, **options):
     told = iter(maes)
     monkeypatch.setattr(
         module,
-        "_mae",
+        "mae_of",
         lambda net, profiles, rows=None: torch.tensor(
             1.0 if rows is None else next(told), dtype=torch.float32
         ),
@@ -284,7 +286,7 @@ def test_resumed_is_the_same_as_uninterrupted(dataset, tmp_path, monkeypatch, st
 
 def test_an_interrupt_within_an_epoch_keeps_the_epochs_before(dataset, tmp_path, monkeypatch):
     straight = train_net(dataset, config_of(**INTERRUPTED))
-    take, taken = module.Profiles.take, []
+    take, taken = Profiles.take, []
 
     def interrupted_take(self, rows):
         taken.append(len(rows))
@@ -294,7 +296,7 @@ def test_an_interrupt_within_an_epoch_keeps_the_epochs_before(dataset, tmp_path,
         return take(self, rows)
 
     with monkeypatch.context() as patched:
-        patched.setattr(module.Profiles, "take", interrupted_take)
+        patched.setattr(Profiles, "take", interrupted_take)
         with pytest.raises(KeyboardInterrupt):
             train_net(dataset, config_of(**INTERRUPTED), tmp_path)
     with safe_open(tmp_path / CHECKPOINT_FILE, "numpy") as checkpoint:
@@ -423,7 +425,7 @@ def test_profiles_held_whole_train_the_same_net(dataset, monkeypatch, any_bf16, 
         module,
         "all_profiles",
         lambda dataset, device, dtype: {
-            name: module.Profiles(dataset[name], device, torch.float32) for name in dataset.sets
+            name: Profiles(dataset[name], device, torch.float32) for name in dataset.sets
         },
     )
     held = train_net(dataset, config)
@@ -450,7 +452,7 @@ def test_out_of_memory_names_the_size(dataset, monkeypatch):
     def refused(self, rows):
         return torch.empty(2**60)
 
-    monkeypatch.setattr(module.Profiles, "take", refused)
+    monkeypatch.setattr(Profiles, "take", refused)
     with pytest.raises(DataError, match=r"1 x 7 hidden units .* and there is not as much\. Take"):
         train_net(dataset, config_of())
 
@@ -459,7 +461,7 @@ def test_other_errors_stay_what_they_are(dataset, monkeypatch):
     def broken(self, rows):
         raise RuntimeError("shapes do not fit")
 
-    monkeypatch.setattr(module.Profiles, "take", broken)
+    monkeypatch.setattr(Profiles, "take", broken)
     with pytest.raises(RuntimeError, match="shapes do not fit"):
         train_net(dataset, config_of())
 
@@ -468,7 +470,7 @@ def test_other_errors_stay_what_they_are(dataset, monkeypatch):
 def compiling(monkeypatch):
     """Compile on the processor as on a GPU, with a backend that needs no C compiler."""
     real = torch.compile
-    monkeypatch.setattr(module, "_compiling_pays", lambda *args: True)
+    monkeypatch.setattr(epoch_module, "_compiling_pays", lambda *args: True)
     return lambda backend: monkeypatch.setattr(
         torch, "compile", lambda function, dynamic: real(function, backend=backend, dynamic=dynamic)
     )
@@ -514,4 +516,4 @@ def test_compiling_pays_for_long_trainings_on_a_gpu(device, epochs, pays):
     net = DGEXNet(943, 9520, hidden_layers=1, hidden_units=30, dropout=0.0)
     train = SimpleNamespace(device=torch.device(device), n=88_807)
     config = config_of(epochs=epochs, batch_size=200)
-    assert module._compiling_pays(net, train, config) is pays
+    assert epoch_module._compiling_pays(net, train, config) is pays

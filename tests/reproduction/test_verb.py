@@ -74,7 +74,7 @@ def test_an_interrupted_run_ends_as_one_that_was_not(make, tmp_path, monkeypatch
     def interrupted(*arguments, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("dgex.models.train._mae", interrupted)
+    monkeypatch.setattr("dgex.models.train.mae_of", interrupted)
     with pytest.raises(KeyboardInterrupt):
         reproduce(dataset, tmp_path / "out", **ONE_NET)
     monkeypatch.undo()

@@ -15,7 +15,6 @@ import functools
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -28,11 +27,9 @@ from torch import Tensor
 from dgex.config import net_options
 from dgex.errors import DivergedError, UsageError
 from dgex.models.checkpoint import Best, Checkpoint, CheckpointWriter, identity_in
-from dgex.models.descent import Descent
 from dgex.models.device import (
     DTYPES,
     Precision,
-    Profiles,
     all_profiles,
     check_memory,
     choose_precision,
@@ -44,9 +41,9 @@ from dgex.models.device import (
     to_host,
 )
 from dgex.models.device import choose_device as choose_device
-from dgex.models.nets import Linear
+from dgex.models.epoch import fill, loss_function, loss_of_recipe, mae_of, run_epoch
 from dgex.models.optimiser import Optimiser
-from dgex.models.recipes import RECIPES, AnyNet, Recipe, count_weights, make_net
+from dgex.models.recipes import RECIPES, count_weights, make_net
 from dgex.progress import report
 
 if TYPE_CHECKING:
@@ -54,14 +51,6 @@ if TYPE_CHECKING:
     from dgex.data.dataset import Dataset
 
 log = logging.getLogger("dgex")
-
-SCORED_ROWS = {"cpu": 512, "cuda": 4096, "mps": 1024}
-"""Profiles scored at a time. On a processor, blocks of more than 32 MB would be asked of the system
-anew each time; a GPU has room, and less to start."""
-
-COMPILED_FROM = 5e12
-"""Moves of single weights, all of a training together, from which compiling for a GPU pays: it
-takes about half a minute, and saves 16 of 36 bytes per move, at some 4e12 bytes a second."""
 
 _NOT_IDENTITY = {
     "penalties",
@@ -199,8 +188,8 @@ def _train(
     scored = copy.deepcopy(net) if optimiser.averages else net
     sets = all_profiles(dataset, device, DTYPES[precision])
     train = sets.pop("train")
-    plain_loss = _loss_of(recipe)
-    loss_of = _loss_function(net, plain_loss, optimiser, train, config)
+    plain_loss = loss_of_recipe(recipe)
+    loss_of = loss_function(net, plain_loss, optimiser, train, config)
     identity = _identity(dataset, config, precision)
     n_steps = math.ceil(train.n / config.batch_size)
     state = _State(0, config.learning_rate, [], {}, {}, {})
@@ -222,11 +211,11 @@ def _train(
             torch.manual_seed(int(rng.integers(2**63)))
             order = rng.permutation(train.n)
             losses = loss_of, plain_loss
-            loss = _run_epoch(net, losses, optimiser, train, order, config.batch_size, rates)
+            loss = run_epoch(net, losses, optimiser, train, order, config.batch_size, rates)
             if scored is not net:
-                _fill(scored, optimiser.kept)
-            scores = {"loss": loss, "train": _mae(scored, train, monitored)}
-            scores |= {name: _mae(scored, profiles) for name, profiles in sets.items()}
+                fill(scored, optimiser.kept)
+            scores = {"loss": loss, "train": mae_of(scored, train, monitored)}
+            scores |= {name: mae_of(scored, profiles) for name, profiles in sets.items()}
             # The one time in an epoch that a GPU is waited for.
             mae = dict(zip(scores, torch.stack(list(scores.values())).tolist(), strict=True))
             if not all(math.isfinite(mae[name]) for name in ("loss", "train", "validation")):
@@ -262,8 +251,8 @@ def _train(
     if precision != "float32":
         net.to(torch.float32)
         for name, one in best.items():
-            _fill(net, {key: torch.from_numpy(array) for key, array in one.arrays.items()})
-            best[name] = dataclasses.replace(one, mae=float(_mae(net, sets[name])))
+            fill(net, {key: torch.from_numpy(array) for key, array in one.arrays.items()})
+            best[name] = dataclasses.replace(one, mae=float(mae_of(net, sets[name])))
     return Trained(best, pd.DataFrame(state.rows), precision)
 
 
@@ -294,109 +283,6 @@ def _scored(moved: _State, config: NetConfig, mae: dict[str, float], seconds: fl
         seconds,
     )
     return dataclasses.replace(moved, learning_rate=next_rate, rows=[*moved.rows, row], best=best)
-
-
-_Loss = Callable[[AnyNet, Tensor, Tensor], Tensor]
-
-
-def _loss_of(recipe: Recipe) -> _Loss:
-    of_targets = recipe.loss
-
-    def loss(net: AnyNet, x_bl: Tensor, y_bt: Tensor) -> Tensor:
-        return of_targets(net(x_bl).float(), y_bt.float())
-
-    return loss
-
-
-def _loss_function(
-    net: AnyNet, plain: _Loss, optimiser: Optimiser, train: Profiles, config: NetConfig
-) -> _Loss:
-    """The loss, compiled where that pays; then `optimiser` is compiled too."""
-    if not isinstance(optimiser, Descent) or not _compiling_pays(net, train, config):
-        for layer in net.modules():
-            if isinstance(layer, Linear):
-                layer.keeps_gradient = train.device.type == "cpu"
-        return plain
-    loss_of: _Loss = torch.compile(plain, dynamic=False)
-    optimiser.compile()
-    try:
-        # A step of length 0, because what is compiled is compiled, or fails, when it first runs.
-        batch = train.take(train.order(np.arange(config.batch_size)))
-        loss_of(net.train(), *batch).backward()  # type: ignore[no-untyped-call]
-        optimiser.step(0.0)
-    except Exception as error:
-        if is_out_of_memory(error):
-            raise
-        log.warning("Compiling the net failed, training goes on without: %s", _in_one_line(error))
-        loss_of = plain
-        optimiser.compile(False)
-    net.zero_grad()
-    return loss_of
-
-
-def _compiling_pays(net: AnyNet, train: Profiles, config: NetConfig) -> bool:
-    moves = sum(weights.numel() for weights in net.parameters())
-    moves *= config.epochs * (train.n // config.batch_size)
-    return train.device.type == "cuda" and moves >= COMPILED_FROM
-
-
-def _in_one_line(error: Exception) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())[:200]
-
-
-def _run_epoch(
-    net: AnyNet,
-    losses: tuple[_Loss, _Loss],
-    optimiser: Optimiser,
-    train: Profiles,
-    order: np.ndarray,
-    batch_size: int,
-    rates: list[float],
-) -> Tensor:
-    """One pass over the training profiles in batches; the sum of the losses of all batches.
-
-    The first of the `losses` is for whole batches, which is what it was compiled for.
-    """
-    net.train()
-    # Within a batch the order is free, and files are read best from front to back.
-    batches = [
-        np.sort(order[start : start + batch_size]) for start in range(0, len(order), batch_size)
-    ]
-    rows = train.order(np.concatenate(batches))
-    # Asked for once an epoch: asking after every batch would make a GPU wait.
-    total = torch.zeros((), device=train.device)
-    for rate, batch in zip(rates, torch.split(rows, batch_size), strict=True):
-        loss = losses[len(batch) != batch_size](net, *train.take(batch))
-        net.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimiser.step(rate)
-        total += loss.detach()
-    return total
-
-
-def _mae(net: AnyNet, profiles: Profiles, rows: Tensor | None = None) -> Tensor:
-    """Mean absolute error over the measured targets of a set, or of some of its rows.
-
-    NaN where there are no profiles or no targets.
-    """
-    if rows is None:
-        rows = profiles.order(np.arange(profiles.n))
-    net.eval()
-    device = profiles.device
-    exact = torch.float32 if device.type == "mps" else torch.float64
-    error_t = torch.zeros(net.output.out_features, device=device, dtype=exact)
-    with torch.inference_mode():
-        for block in torch.split(rows, SCORED_ROWS[device.type]):
-            x_bl, y_bt = profiles.take(block)
-            error_t += net(x_bl).float().sub_(y_bt).abs_().sum(dim=0)
-        return (error_t[profiles.present].mean() / len(rows)).float()
-
-
-def _fill(net: AnyNet, weights: Mapping[str, Tensor]) -> None:
-    """Give a net such weights, in its own precision."""
-    with torch.no_grad():
-        for name, parameters in net.named_parameters():
-            parameters.copy_(weights[name])
 
 
 def _rng(config: NetConfig, epoch: int) -> np.random.Generator:
