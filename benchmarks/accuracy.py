@@ -38,9 +38,9 @@ from pathlib import Path
 import pandas as pd
 from accuracy_cases import COMPENDIA, MODELS, SPLITS, Plan, points
 from accuracy_curves import learning_rows, panel_rows
-from accuracy_figures import PANEL_NAMES, draw_accuracy, draw_curves, markdown, put_between
+from accuracy_figures import draw_accuracy, draw_learning, draw_panels, markdown, put_between
 from accuracy_run import Work, failed, forget, quick_work, run_point
-from accuracy_table import Points, Row, accuracy_rows, goal_rows, kept, kernel_cost, ordered
+from accuracy_table import Points, accuracy_rows, goal_rows, kept, kernel_cost, ordered
 from table import show
 
 HERE = Path(__file__).resolve().parent
@@ -98,24 +98,15 @@ def write_tables(
         rows = learning_rows(known, plan)
         about = f"Test MAE by number of training profiles; patients, seeds {curve_seeds}"
         show("learning_curve", rows, out, about=about)
-        _draw(rows, figures, "learning_curve.png", "n_train", "model", "training profiles")
+        if figures is not None and any("mae" in row for row in rows):
+            draw_learning(pd.DataFrame(rows), figures / "learning_curve.png")
     if "panel" in parts:
         rows = panel_rows(known, plan)
         about = f"Test MAE by panel, on genes in none of them; patients, seeds {curve_seeds}"
         show("panel_curve", rows, out, about=about)
-        named: list[Row] = [
-            row | {"line": f"{PANEL_NAMES[str(row['panel'])]}, {row['model']}"} for row in rows
-        ]
-        _draw(named, figures, "panel_curve.png", "n_landmarks", "line", "landmarks")
+        if figures is not None and any("mae" in row for row in rows):
+            draw_panels(pd.DataFrame(rows), figures / "panel_curve.png")
     return table
-
-
-def _draw(
-    rows: list[Row], figures: Path | None, name: str, across: str, line: str, label: str
-) -> None:
-    table = pd.DataFrame(rows)
-    if figures is not None and "mae" in table:
-        draw_curves(table, figures / name, across, line, label)
 
 
 def write_readme(readme: Path, table: pd.DataFrame) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from accuracy_cases import EXTERNALS
 
-from dgex.evaluation.figures import FRAME_COLOUR, INK, model_styles
+from dgex.evaluation.figures import FRAME_COLOUR, INK, Style, model_styles
 from dgex.files import whole_file
 
 if TYPE_CHECKING:
@@ -111,17 +111,37 @@ def _dots(axes: Axes, rows: pd.DataFrame, models: list[str]) -> None:
     axes.locator_params(axis="x", nbins=4)
 
 
-def draw_curves(table: pd.DataFrame, path: Path, across: str, line: str, label: str) -> None:
-    """A panel per compendium, the MAE over `across`, a line per value of `line`."""
+def draw_learning(table: pd.DataFrame, path: Path) -> None:
+    """MAE over the training profiles, a line per model but the mean, far above them all."""
+    table = table[table["model"] != "mean"]
+    styles = model_styles(dict.fromkeys(table["model"], ""))
+    _draw_curves(table.assign(line=table["model"]), path, "n_train", "training profiles", styles)
+
+
+def draw_panels(table: pd.DataFrame, path: Path) -> None:
+    """MAE over the landmarks, a colour per kind of panel and a dash per model."""
+    models, panels = (list(dict.fromkeys(table[name])) for name in ("model", "panel"))
+    colours = model_styles(dict.fromkeys(panels, ""))
+    lines, styles = [], {}
+    for panel, model in zip(table["panel"], table["model"], strict=True):
+        lines.append(f"{PANEL_NAMES[panel]}, {model}")
+        dashes = () if model == models[-1] else (3.0, 1.5)
+        styles[lines[-1]] = Style(colours[panel].colour, dashes)
+    _draw_curves(table.assign(line=lines), path, "n_landmarks", "landmarks", styles)
+
+
+def _draw_curves(
+    table: pd.DataFrame, path: Path, across: str, label: str, styles: dict[str, Style]
+) -> None:
+    """A panel per compendium, the MAE over `across`, a line per value of the column `line`."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import ScalarFormatter
 
     compendia = list(dict.fromkeys(table["compendium"]))
     figure = Figure(figsize=(4.6 * len(compendia), 3.4), layout="constrained")
     grid = figure.subplots(1, len(compendia), squeeze=False)[0]
-    styles = model_styles({name: "mean" if name == "mean" else "" for name in table[line].unique()})
     for axes, compendium in zip(grid, compendia, strict=True):
-        for name, rows in table[table["compendium"] == compendium].groupby(line, sort=False):
+        for name, rows in table[table["compendium"] == compendium].groupby("line", sort=False):
             known = rows[rows["mae"].notna()].sort_values(across)
             if known.empty:
                 continue
