@@ -49,8 +49,8 @@ def test_a_plate_is_inferred_as_by_hand(model, absent, caplog):
         found = dgex.predict(model, plate)
     np.testing.assert_allclose(found.X[:, 6:], by_hand(model, plate, present_l), atol=1e-5)
     assert "by the file's own moments (--standardize): the Model is for new cohorts." in caplog.text
-    assert "Landmarks weighed by how well they agree with one another over 60" in caplog.text
-    assert found.uns["dgex"]["notes"][-1].startswith("Landmarks weighed by how well they agree")
+    assert "Adapted to these 60 profiles by their landmarks" in caplog.text
+    assert found.uns["dgex"]["notes"][-1].startswith("Adapted to these 60 profiles")
 
 
 def test_profiles_of_the_training_platform_too(model):
@@ -63,7 +63,7 @@ def test_few_profiles_are_warned_of_and_one_is_refused(model, caplog):
     with caplog.at_level(logging.INFO):
         found = dgex.predict(model, profiles(8, 7)[:, :6].copy())
     assert "8 profiles say little about their own moments" in caplog.text
-    assert "8 profiles are too few to tell which landmarks are noisy" in caplog.text
+    assert "8 profiles are too few to tell which training cohorts they are like" in caplog.text
     assert np.isfinite(found.X).all()
     with pytest.raises(UsageError, match="A Model for new cohorts needs at least 2 profiles"):
         dgex.predict(model, profiles(1, 7))

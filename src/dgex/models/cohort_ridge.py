@@ -238,11 +238,11 @@ class CohortRidge(Model):
             found = adapt(cohorts, cohorts.weight_c, own_ll[np.ix_(present_l, present_l)])
             reliability = float(np.median(1.0 / (1.0 + found.noise_l)))
             note = (
-                f"Over {n} profiles, landmarks weighed by how well they agree with one another: "
-                f"median reliability {reliability:.2f} (1: as well as in training); training "
-                "cohorts weighed by likeness: as many as "
+                f"Adapted to these {n} profiles by their landmarks: median reliability "
+                f"{reliability:.2f} (1: they agree with one another as well as in training); the "
+                "training cohorts, weighed by likeness, are as many as "
                 f"{_effective(cohorts, found.weight_c):.1f} of equal weight "
-                f"(without it {_effective(cohorts, cohorts.weight_c):.1f})."
+                f"({_effective(cohorts, cohorts.weight_c):.1f} before)."
             )
         log.info("%s", note)
         adapted = copy.copy(self)
