@@ -230,6 +230,7 @@ def test_arrays_and_settings_are_all_there_is(fitted):
         {"y_nt": np.zeros((73, T + 1), np.float32)},
         {"mean_cl": np.zeros((5, L), np.float32)},
         {"n_c": np.array([73, 0, 0, 0])},
+        {"n_c": np.array([20.0, 30.0, 17.0, 6.0])},
         {"n_c": np.array([20, 30, 17, 5])},
         {"penalty_t": np.ones(T + 1, np.float32)},
         {"penalty_t": np.zeros(T, np.float32)},

@@ -272,7 +272,9 @@ class Cohorts:
             "mean_cl": (n_cohorts, made.x_nl.shape[-1]),
             "mean_ct": (n_cohorts, made.y_nt.shape[-1]),
         }
-        if shapes != expected or (made.n_c < 1).any() or made.n_c.sum() != n:
+        if made.n_c.dtype.kind != "i" or (made.n_c < 1).any():
+            raise ValueError("a cohort has a number of profiles that is not a whole number above 0")
+        if shapes != expected or made.n_c.sum() != n:
             raise ValueError(f"cohorts of {made.n_c.sum()} profiles in all have shapes {shapes}")
         return made
 
