@@ -33,6 +33,9 @@ LEAST_COVERED = 0.8
 MOST_PROFILES = 20_000
 """Profiles of all cohorts together that are learned from at most, which bounds memory and time."""
 
+LEAST_SHARE = 30
+"""Profiles that are left of a large cohort at least, so that its moments are still its own."""
+
 SD_PRIOR = 5.0
 """Profiles that the pooled standard deviation within cohorts counts for in that of a cohort."""
 
@@ -99,7 +102,7 @@ def training_cohorts(
 ) -> tuple[str, list[np.ndarray]]:
     """The column that makes cohorts of the training profiles, and the rows of each cohort.
 
-    Of more than `MOST_PROFILES` the largest cohorts give evenly spaced ones, all as many.
+    Of more than `MOST_PROFILES` those that `bounded_rows` takes.
 
     Parameters
     ----------
@@ -141,30 +144,38 @@ def training_cohorts(
     bounded = bounded_rows(list(rows.values()), MOST_PROFILES)
     n_kept = sum(len(one) for one in bounded)
     if n_kept < n:
-        log.info("%d profiles of them are learned from, evenly spaced in the largest.", n_kept)
+        log.info(
+            "%d profiles of %d of them are learned from, evenly spaced in the largest.",
+            n_kept,
+            len(bounded),
+        )
     return chosen, bounded
 
 
 def bounded_rows(rows: list[np.ndarray], most: int) -> list[np.ndarray]:
-    """Evenly spaced rows of the largest cohorts, so that no more than `most` are left.
+    """Rows of cohorts of which no more than `most` are left.
+
+    The largest cohorts give evenly spaced ones, all as many, but `LEAST_SHARE` at least; where that
+    is still too much, cohorts are drawn, always the same.
 
     Examples
     --------
-    >>> [len(one) for one in bounded_rows([np.arange(50), np.arange(6), np.arange(30)], 40)]
-    [17, 6, 17]
+    >>> [len(one) for one in bounded_rows([np.arange(500), np.arange(60), np.arange(300)], 400)]
+    [170, 60, 170]
     """
-    n_left, cohorts_left, share = most, len(rows), 0
-    for n in sorted(len(one) for one in rows):
-        share = max(n_left // cohorts_left, LEAST_PROFILES)
-        n_left, cohorts_left = n_left - min(n, share), cohorts_left - 1
-        if n > share:
+    n_left, share = most, max((len(one) for one in rows), default=0)
+    for place, n in enumerate(sorted(len(one) for one in rows)):
+        if n * (len(rows) - place) > n_left:
+            share = max(n_left // (len(rows) - place), LEAST_SHARE)
             break
-    else:
-        return rows
-    return [
+        n_left -= n
+    cut = [
         one if len(one) <= share else one[np.linspace(0, len(one) - 1, share).round().astype(int)]
         for one in rows
     ]
+    order = np.random.default_rng(0).permutation(len(cut))
+    fit = np.cumsum([len(cut[c]) for c in order]) <= most
+    return [cut[c] for c in np.sort(order[fit])]
 
 
 @dataclass(frozen=True)
