@@ -133,7 +133,10 @@ def draw_panels(table: pd.DataFrame, path: Path) -> None:
 def _draw_curves(
     table: pd.DataFrame, path: Path, across: str, label: str, styles: dict[str, Style]
 ) -> None:
-    """A panel per compendium, the MAE over `across`, a line per value of the column `line`."""
+    """A panel per compendium, the MAE over `across`, a line per value of the column `line`.
+
+    The range over seeds is in the table alone: some splits are harder than others for all lines.
+    """
     from matplotlib.figure import Figure
     from matplotlib.ticker import ScalarFormatter
 
@@ -151,14 +154,6 @@ def _draw_curves(
             drawn.set_label(str(name))
             if style.dashes:
                 drawn.set_dashes(style.dashes)
-            axes.fill_between(
-                x,
-                known["least"].to_numpy(),
-                known["greatest"].to_numpy(),
-                color=style.colour,
-                alpha=0.15,
-                linewidth=0,
-            )
         axes.set_xscale("log")
         ticks = sorted(table.loc[table["compendium"] == compendium, across].dropna().unique())
         axes.set_xticks(ticks)
