@@ -129,11 +129,8 @@ class CohortRidge(Model):
         """
         self.seed = config.seed
         self.penalties = tuple(sorted(set(config.penalties or COHORT_PENALTIES)))
-        self.column, rows = training_cohorts(dataset["train"], config.cohort_column, dataset.name)
-        chosen = self._left_out(rows, dataset.name)
-        cohorts = Cohorts.of(dataset["train"], rows)
-        left_out = _LeftOutCohorts(cohorts, dataset["train"], rows, chosen)
-        n_targets = cohorts.y_nt.shape[1]
+        left_out = self._read(dataset, config.cohort_column)
+        n_targets = left_out.cohorts.y_nt.shape[1]
         some = np.arange(0, n_targets, -(-n_targets // CHOICE_TARGETS))
         error_fpt = np.zeros((len(BETWEEN), len(self.penalties), len(some)))
         for one in left_out.each("choosing", some):
@@ -154,10 +151,13 @@ class CohortRidge(Model):
 
     def refit(self, dataset: Dataset) -> None:
         """Learn again with the factor and the penalties that `fit` chose, and calibrate anew."""
-        _, rows = training_cohorts(dataset["train"], self.column, dataset.name)
+        self._learn(self._read(dataset, self.column))
+
+    def _read(self, dataset: Dataset, column: str | None) -> _LeftOutCohorts:
+        train = dataset["train"]
+        self.column, rows = training_cohorts(train, column, dataset.name)
         chosen = self._left_out(rows, dataset.name)
-        cohorts = Cohorts.of(dataset["train"], rows)
-        self._learn(_LeftOutCohorts(cohorts, dataset["train"], rows, chosen))
+        return _LeftOutCohorts(Cohorts.of(train, rows), train, rows, chosen)
 
     def _left_out(self, rows: list[np.ndarray], name: str) -> np.ndarray:
         """Which cohorts are left out once."""
