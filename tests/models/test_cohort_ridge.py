@@ -227,6 +227,7 @@ def test_arrays_and_settings_are_all_there_is(fitted):
     [
         {"x_nl": np.zeros((3, L), np.float32)},
         {"x_nl": np.zeros(3, np.float32)},
+        {"y_nt": np.float32(0)},
         {"y_nt": np.zeros((73, T + 1), np.float32)},
         {"mean_cl": np.zeros((5, L), np.float32)},
         {"n_c": np.array([73, 0, 0, 0])},

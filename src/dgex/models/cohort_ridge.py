@@ -74,8 +74,8 @@ class CohortRidge(Model):
     """Ridge for profiles of a new cohort; see the module.
 
     Cost of learning: for every cohort left out (40 at most) the products of all training landmarks
-    six times, and for every penalty a system of l equations and the products of its 150 profiles at
-    most with the training profiles (20,000 at most), for 1,024 targets with every value of
+    eight times, and for every penalty a system of l equations and the products of its 150 profiles
+    at most with the training profiles (20,000 at most), for 1,024 targets with every value of
     `between` and for all with the chosen one, and once more to calibrate. Memory: twice the
     training profiles, and twice those of all cohorts that are scored (6,000 at most). The Model
     holds the training profiles.
@@ -334,7 +334,7 @@ class _LeftOutCohorts:
 
 def _unadapted(cohorts: Cohorts) -> Adaptation:
     """All training cohorts and landmarks count as they do without a new cohort."""
-    return Adaptation(cohorts.weight_c, np.zeros(cohorts.x_nl.shape[1]), 0.0)
+    return Adaptation(cohorts.weight_c, np.zeros(cohorts.x_nl.shape[1]))
 
 
 def _effective(cohorts: Cohorts, weight_c: np.ndarray) -> float:

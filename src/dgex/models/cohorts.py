@@ -275,13 +275,15 @@ class Cohorts:
         """
         made = cls(*(arrays[field.name] for field in dataclasses.fields(cls)))
         shapes = {name: array.shape for name, array in made.arrays().items()}
-        n, n_cohorts = len(made.x_nl), len(made.n_c)
+        if made.x_nl.ndim != 2 or made.y_nt.ndim != 2:
+            raise ValueError(f"profiles of cohorts have shapes {shapes}")
+        (n, n_landmarks), n_targets, n_cohorts = made.x_nl.shape, made.y_nt.shape[1], len(made.n_c)
         expected = {
-            "x_nl": (n, made.x_nl.shape[-1]),
-            "y_nt": (n, made.y_nt.shape[-1]),
+            "x_nl": (n, n_landmarks),
+            "y_nt": (n, n_targets),
             "n_c": (n_cohorts,),
-            "mean_cl": (n_cohorts, made.x_nl.shape[-1]),
-            "mean_ct": (n_cohorts, made.y_nt.shape[-1]),
+            "mean_cl": (n_cohorts, n_landmarks),
+            "mean_ct": (n_cohorts, n_targets),
         }
         if made.n_c.dtype.kind != "i" or (made.n_c < 1).any():
             raise ValueError("a cohort has a number of profiles that is not a whole number above 0")

@@ -45,14 +45,10 @@ class Adaptation:
     noise_l
         Variance of the noise of each landmark relative to the rest, 0 where it agrees with the
         others as well as in training.
-    sharpness
-        The one of `SHARPNESSES` that was chosen, 0 where all training cohorts count as they do
-        without a new one.
     """
 
     weight_c: np.ndarray
     noise_l: np.ndarray
-    sharpness: float
 
 
 def adapt(cohorts: Cohorts, weight_c: np.ndarray, own_ll: np.ndarray) -> Adaptation:
@@ -69,7 +65,7 @@ def adapt(cohorts: Cohorts, weight_c: np.ndarray, own_ll: np.ndarray) -> Adaptat
     """
     xx_ll = cohorts.within(weight_c)
     noise_l = noise(xx_ll, own_ll)
-    return weigh(cohorts, weight_c, xx_ll, own_ll, noise_l)
+    return Adaptation(weigh(cohorts, weight_c, xx_ll, own_ll, noise_l), noise_l)
 
 
 def noise(xx_ll: np.ndarray, own_ll: np.ndarray) -> np.ndarray:
@@ -126,8 +122,8 @@ def weigh(
     xx_ll: np.ndarray,
     own_ll: np.ndarray,
     noise_l: np.ndarray,
-) -> Adaptation:
-    """Training cohorts weighed by how well they foretell the landmarks of a new one.
+) -> np.ndarray:
+    """What training cohorts count for, by how well they foretell the landmarks of a new one, (c,).
 
     The error of a training cohort is that of guessing every landmark of the new one from its
     others: the root of the mean square, averaged over landmarks, in standard deviations. Its weight
@@ -145,17 +141,16 @@ def weigh(
     """
     penalty_ll = np.diag(LIKENESS_PENALTY + noise_l)
     error_c = _errors_of_cohorts(cohorts, weight_c, xx_ll, own_ll, penalty_ll)
-    tried = []
+    least_error, best_c = np.inf, weight_c
     for sharpness in SHARPNESSES:
         weighed_c = weight_c * np.exp(-sharpness * (error_c - error_c.min()))
         products_ll = cohorts.within(weighed_c) if sharpness else xx_ll
         inverse_ll = np.linalg.inv((products_ll + penalty_ll).astype(np.float32))
         square_l = np.einsum("ij,ij->i", inverse_ll @ own_ll.astype(np.float32), inverse_ll)
         error = _mean_root(square_l, np.diag(inverse_ll))
-        tried.append((error, sharpness, weighed_c))
-    # Of equal errors the least sharpness.
-    _, sharpness, weighed_c = min(tried, key=lambda one: one[:2])
-    return Adaptation(weighed_c, noise_l, sharpness)
+        if error < least_error:
+            least_error, best_c = error, weighed_c
+    return best_c
 
 
 def _errors_of_cohorts(
